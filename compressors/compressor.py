@@ -1,0 +1,113 @@
+"""The contract of a compression step: typed configuration with one plan and one application."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+
+from compressors.graph.model_graph import ModelGraph
+from compressors.graph.shapes import Shapes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressors.context import Context
+
+__all__ = ["STEP_CONFIG", "Compressor", "GraphEdit", "Patterns", "Scores"]
+
+STEP_CONFIG = pydantic.ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+"""Configuration of every step's pydantic dataclass: unknown keys are errors."""
+
+Patterns = Annotated[tuple[str, ...], pydantic.BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+"""Shell-style globs over module names; one string stands for a list of one."""
+
+Scores = Mapping[str, Mapping[str, NDArray[np.float64]]]
+"""``scores[criterion][axis name]``: importance of each unit, ``[size]``, higher is kept longer. Computed once on the baseline."""
+
+
+@dataclass(frozen=True)
+class GraphEdit:
+    """What a recipe has decided about a graph so far.
+
+    Attributes:
+        kept: for each axis that was cut, by name, the sorted indices of the units that stay.
+        weight_bits: ``[sites]`` bits of each weight, 32 where unquantized.
+        activation_bits: ``[sites]`` bits of each site's input activation, 32 where unquantized.
+        dynamic: whether activations are quantized at run time.
+    """
+
+    kept: Mapping[str, NDArray[np.int64]]
+    weight_bits: NDArray[np.int64]
+    activation_bits: NDArray[np.int64]
+    dynamic: bool = False
+
+    @classmethod
+    def identity(cls, graph: ModelGraph) -> Self:
+        """The edit that changes nothing."""
+        bits = np.full(len(graph.sites), 32, dtype=np.int64)
+        return cls({}, bits, bits.copy())
+
+    def cut(self, kept: Mapping[str, NDArray[np.int64]]) -> Self:
+        """This edit with more axes cut; indices are those of the uncompressed model."""
+        return replace(self, kept={**self.kept, **kept})
+
+    def shapes(self, graph: ModelGraph) -> Shapes:
+        """One row of ``Shapes``."""
+        widths = np.array([[len(self.kept[a.name]) if a.name in self.kept else a.size for a in graph.axes]], dtype=np.int64)
+        return Shapes(widths, self.weight_bits[None].copy(), self.activation_bits[None].copy(), np.array([self.dynamic]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressor(ABC):
+    """One step of a recipe. Subclasses are frozen pydantic dataclasses whose fields are the step's configuration.
+
+    Class attributes:
+        name: the step's name in a recipe.
+        version: raised whenever the same configuration gives another result; part of every stage key.
+        stochastic: whether ``apply`` reads training data, so that budget and seed matter.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = False
+
+    include: Patterns = field(default=())
+    exclude: Patterns = field(default=())
+
+    def to_config(self) -> dict[str, Any]:
+        """The configuration as plain data, defaults included; ``from_config`` reads it back."""
+        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(type(self))
+        dumped: dict[str, Any] = adapter.dump_python(self, mode="json")
+        return dumped
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Validate a mapping. Raises ``pydantic.ValidationError`` with every problem."""
+        adapter: pydantic.TypeAdapter[Self] = pydantic.TypeAdapter(cls)
+        return adapter.validate_python(dict(config))
+
+    def criteria(self) -> tuple[str, ...]:
+        """Names of the scores that ``plan`` needs."""
+        return ()
+
+    @abstractmethod
+    def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:
+        """Extend ``edit`` (what earlier steps decided) by this step's decision. Pure, fast, no model.
+
+        Raises:
+            CompressionError: the step cannot be applied to this graph (an axis kind that it does not have, a layer that would be emptied).
+        """
+
+    @abstractmethod
+    def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
+        """A new module with this step applied; ``model`` is never mutated. ``edit`` is what ``plan`` returned.
+
+        Raises:
+            CompressionError, DivergedError, OutOfMemoryError, UnexportableError
+        """

@@ -1,0 +1,85 @@
+"""What a compressor may know beside model and plan. Protocols only: compressors never import tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from compressors.graph.model_graph import ModelGraph
+    from compressors.targets.target import Target
+
+__all__ = ["Batch", "Context", "TrainingData", "logits_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Model inputs by keyword, each ``[examples, ...]``, and labels ``[examples, ...]`` (-100 is ignored)."""
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on ``device``."""
+        return Batch({k: v.to(device) for k, v in self.inputs.items()}, self.labels.to(device))
+
+
+class TrainingData(Protocol):
+    """What a task offers to compressors."""
+
+    def batches(self, split: str, *, seed: int | None = None, batch_size: int | None = None) -> Iterator[Batch]:
+        """One pass over a split (``train``, ``calibration``, ``search`` or ``report``): shuffled by ``seed``, or in order where it is None."""
+
+    def steps(self, split: str, *, batch_size: int | None = None) -> int:
+        """How many batches ``batches`` yields."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Mean loss, a scalar."""
+
+    def score(self, model: nn.Module, split: str) -> tuple[str, float]:
+        """Name and value of the task's main metric (quick, no interval); for progress lines."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Surroundings of one ``apply``.
+
+    Attributes:
+        data: training data, or None where the caller has none.
+        teacher: the uncompressed model in eval mode, never to be changed.
+        graph: the trace of the uncompressed model.
+        example_inputs: keyword inputs of one forward pass.
+        target: the runtime whose numerics count.
+        seed: seed of this stage.
+        budget: fraction of the training schedule to run, in (0, 1]; the schedule is laid out for the whole.
+        device: where to train.
+        log: receives one plain line at a time.
+    """
+
+    data: TrainingData | None
+    teacher: nn.Module | None
+    graph: ModelGraph
+    example_inputs: Mapping[str, Tensor]
+    target: Target
+    seed: int = 0
+    budget: float = 1.0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    log: Callable[[str], None] = lambda line: None
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """The main tensor of whatever a model returns: itself, ``.logits``, ``["logits"]``, or the first element."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    logits = getattr(outputs, "logits", None)
+    if logits is None and isinstance(outputs, Mapping):
+        logits = outputs.get("logits", next(iter(outputs.values()), None))
+    if logits is None and isinstance(outputs, (tuple, list)) and outputs:
+        logits = outputs[0]
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"a model must return a tensor, or an object with .logits; got {type(outputs).__name__}")
+    return logits

@@ -1,0 +1,7 @@
+"""The traced model: axes, sites, operators and shapes, read by everything else."""
+
+from compressors.graph.model_graph import Axis, ModelGraph, Operator, ParameterDim, Site, TensorInfo
+from compressors.graph.polynomial import Polynomial
+from compressors.graph.shapes import Shapes
+
+__all__ = ["Axis", "ModelGraph", "Operator", "ParameterDim", "Polynomial", "Shapes", "Site", "TensorInfo"]

@@ -1,0 +1,207 @@
+"""``ModelGraph``: a model traced once, as axes, sites, operators and tensors that everything else reads."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressors.graph.polynomial import Polynomial
+from compressors.graph.shapes import Shapes
+
+__all__ = ["Axis", "ModelGraph", "Operator", "ParameterDim", "Site", "TensorInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterDim:
+    """How one dimension of a parameter or buffer is laid out over axes.
+
+    Attributes:
+        parameter: the name in the model's state dict.
+        dim: the dimension.
+        segments: the dimension is the concatenation of these segments; each is a row-major product of axis
+            indices, outermost first. A plain dimension has one segment of one axis.
+    """
+
+    parameter: str
+    dim: int
+    segments: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A width of the model that changes as a whole.
+
+    Attributes:
+        name: the module that produces it (the first one in execution order), unique in the graph.
+        kind: ``channels``, ``ffn``, ``heads``, ``kv_groups``, ``hidden``, ``head_dim``, ``vocabulary`` or ``input`` (batch, sequence, image size).
+        size: units in the uncompressed model.
+        fixed: why it cannot be cut, or None where it can.
+        modules: every module that owns a parameter on this axis, in execution order: what patterns match.
+    """
+
+    name: str
+    kind: str
+    size: int
+    fixed: str | None
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A weight that can be quantized, with the activation that enters its operator.
+
+    Attributes:
+        name: the weight's name in the state dict.
+        module: the module that owns it.
+        operator: ``conv``, ``linear`` or ``embedding``.
+        elements: weight elements.
+        channels: output channels (rows for an embedding): one scale each.
+        bias: whether the operator adds a bias (after folding a following batch norm into it).
+        shared: whether the same weight is used by more than one operator (tied embeddings).
+    """
+
+    name: str
+    module: str
+    operator: str
+    elements: Polynomial
+    channels: Polynomial
+    bias: bool
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A value of the graph.
+
+    Attributes:
+        name: the node's name, or the parameter's name in the state dict.
+        role: ``parameter``, ``buffer``, ``constant``, ``input`` or ``activation``.
+        dims: the extent of each dimension.
+        elements: product of ``dims``.
+        floating: whether its dtype is floating point.
+        alias_of: the index of the tensor whose storage this one views, or None.
+    """
+
+    name: str
+    role: str
+    dims: tuple[Polynomial, ...]
+    elements: Polynomial
+    floating: bool
+    alias_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One ATen op of the graph, unfused, in execution order.
+
+    Attributes:
+        name: the node's name.
+        target: the op, such as ``aten.conv2d.default``.
+        module: the module that called it.
+        op_class: ``conv`` (kernel above 1), ``conv3x3`` (3x3, stride 1, ungrouped), ``pointwise``, ``depthwise``, ``grouped``, ``gemm``,
+            ``attention``, ``matmul`` (both operands activations), ``embedding``, ``normalization``, ``softmax``, ``activation``,
+            ``elementwise``, ``pooling``, ``reduction``, ``movement`` (copies and layout changes) or ``view`` (free).
+        macs: multiply-accumulates; zero for anything but convolutions and matrix products.
+        inputs, outputs: indices into ``ModelGraph.tensors``.
+        site: index into ``ModelGraph.sites`` or None.
+    """
+
+    name: str
+    target: str
+    module: str
+    op_class: str
+    macs: Polynomial
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    site: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelGraph:
+    """A traced model. Build it with :func:`compressors.graph.trace`."""
+
+    axes: tuple[Axis, ...]
+    sites: tuple[Site, ...]
+    tensors: tuple[TensorInfo, ...]
+    operators: tuple[Operator, ...]
+    parameter_dims: tuple[ParameterDim, ...]
+    inputs: tuple[str, ...]
+    fingerprint: str
+    _index: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def prunable(self) -> tuple[Axis, ...]:
+        """The axes that can be cut."""
+        return tuple(axis for axis in self.axes if axis.fixed is None)
+
+    def axis_index(self, name: str) -> int:
+        """Position of the axis called ``name``."""
+        if not self._index:
+            self._index.update({axis.name: i for i, axis in enumerate(self.axes)})
+        return self._index[name]
+
+    def baseline(self) -> Shapes:
+        """One row: the uncompressed model in 32-bit floats."""
+        sites = np.full((1, len(self.sites)), 32, dtype=np.int64)
+        widths = np.array([[axis.size for axis in self.axes]], dtype=np.int64)
+        return Shapes(widths, sites, sites.copy(), np.zeros(1, dtype=np.bool_))
+
+    def count_parameters(self, shapes: Shapes) -> NDArray[np.int64]:
+        """Parameters of each candidate, ``[candidates]``; a tied parameter counts once."""
+        total = np.zeros(len(shapes), dtype=np.int64)
+        for tensor in self.tensors:
+            if tensor.role == "parameter":
+                total += tensor.elements.evaluate(shapes.widths)
+        return total
+
+    def count_macs(self, shapes: Shapes) -> NDArray[np.int64]:
+        """Multiply-accumulates of one forward pass of each candidate at the traced input sizes, ``[candidates]``."""
+        total = np.zeros(len(shapes), dtype=np.int64)
+        for operator in self.operators:
+            if operator.macs.terms:
+                total += operator.macs.evaluate(shapes.widths)
+        return total
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the uncompressed model."""
+        return int(self.count_parameters(self.baseline())[0])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one forward pass of the uncompressed model at the traced input sizes."""
+        return int(self.count_macs(self.baseline())[0])
+
+    def select_axes(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[int, ...]:
+        """Indices of prunable axes that the patterns leave.
+
+        A pattern is a shell-style glob over module names; an axis matches when any of its modules (or its name) does.
+        """
+        return tuple(
+            i
+            for i, axis in enumerate(self.axes)
+            if axis.fixed is None and (not include or _matches(include, (axis.name, *axis.modules))) and not _matches(exclude, (axis.name, *axis.modules))
+        )
+
+    def select_sites(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[int, ...]:
+        """Indices of sites that the patterns leave; a pattern matches the weight's name or its module's."""
+        return tuple(
+            i
+            for i, site in enumerate(self.sites)
+            if (not include or _matches(include, (site.name, site.module))) and not _matches(exclude, (site.name, site.module))
+        )
+
+    @cached_property
+    def module_names(self) -> tuple[str, ...]:
+        """Every name a pattern can match, sorted."""
+        names = {name for axis in self.axes for name in (axis.name, *axis.modules)}
+        return tuple(sorted(names | {n for site in self.sites for n in (site.name, site.module)}))
+
+
+def _matches(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)

@@ -1,0 +1,134 @@
+"""Recipes: the ordered steps with every range replaced by a value, as typed, versioned, fingerprinted data."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Self
+
+import pydantic
+import yaml
+
+from compressors.compressor import Compressor, GraphEdit, Scores
+from compressors.errors import UserError, near_miss
+from compressors.graph.model_graph import ModelGraph
+
+__all__ = ["RECIPE_VERSION", "Recipe", "fingerprint", "step_class", "step_names"]
+
+RECIPE_VERSION = 1
+_BUILT_IN = {
+    "prune": "compressors.pruning:Prune",
+    "distill": "compressors.distillation:Distill",
+    "quantize": "compressors.quantization:Quantize",
+}
+
+
+def step_names() -> tuple[str, ...]:
+    """Names of the known steps: ours, then those of entry points in the group ``compareto.steps``."""
+    return (*_BUILT_IN, *(e.name for e in entry_points(group="compareto.steps")))
+
+
+def step_class(name: str) -> type[Compressor]:
+    """The class behind a step's name, or behind a dotted path ``package.module:Class``.
+
+    Raises:
+        UserError: there is no such step.
+    """
+    path = _BUILT_IN.get(name)
+    if path is None:
+        found = {e.name: e for e in entry_points(group="compareto.steps")}
+        path = found[name].value if name in found else name
+    if ":" not in path:
+        raise UserError(f"unknown step {name!r}; accepted: {', '.join(step_names())}, or package.module:Class{near_miss(name, step_names())}")
+    module, _, attribute = path.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"step {name!r} cannot be imported: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Compressor)):
+        raise UserError(f"step {name!r} is not a Compressor")
+    return cls
+
+
+def fingerprint(data: Any) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of ``data`` as canonical JSON."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Ordered steps. An empty recipe is the uncompressed model."""
+
+    steps: tuple[Compressor, ...] = ()
+
+    @classmethod
+    def from_plain(cls, steps: Sequence[Mapping[str, Any]]) -> Self:
+        """From a plain list of one-key mappings, ``[{"prune": {...}}, ...]``.
+
+        Raises:
+            UserError: every problem of the list, each with its place and what is accepted.
+        """
+        built: list[Compressor] = []
+        problems: list[str] = []
+        for i, step in enumerate(steps):
+            if not isinstance(step, Mapping) or len(step) != 1:
+                problems.append(f"recipe[{i}]: expected a mapping with one step name, got {step!r}")
+                continue
+            ((name, config),) = step.items()
+            try:
+                built.append(step_class(name).from_config(config or {}))
+            except UserError as error:
+                problems.append(f"recipe[{i}]: {error}")
+            except pydantic.ValidationError as error:
+                problems += [f"recipe[{i}].{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        if problems:
+            raise UserError("\n".join(problems))
+        return cls(tuple(built))
+
+    def to_plain(self) -> list[dict[str, Any]]:
+        """The plain list, defaults included."""
+        return [{step.name: step.to_config()} for step in self.steps]
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that identify steps, configurations and step versions."""
+        return fingerprint({"version": RECIPE_VERSION, "steps": [[s.name, s.version, s.to_config()] for s in self.steps]})
+
+    def save(self, path: Path) -> None:
+        """Write a recipe file (YAML)."""
+        path.write_text(yaml.safe_dump({"recipe_version": RECIPE_VERSION, "recipe": self.to_plain()}, sort_keys=False))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a recipe file (YAML or JSON).
+
+        Raises:
+            UserError: unreadable, of another version, or invalid.
+        """
+        try:
+            data = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"cannot read recipe {path}: {error}") from error
+        if not isinstance(data, Mapping) or not isinstance(data.get("recipe"), list):
+            raise UserError(f"{path} is not a recipe file: it needs a list under the key 'recipe'")
+        if data.get("recipe_version") != RECIPE_VERSION:
+            raise UserError(f"{path} has recipe_version {data.get('recipe_version')!r}; accepted: {RECIPE_VERSION}")
+        return cls.from_plain(data["recipe"])
+
+    def criteria(self) -> tuple[str, ...]:
+        """Scores that planning needs, in order, without duplicates."""
+        return tuple(dict.fromkeys(c for step in self.steps for c in step.criteria()))
+
+    def plan(self, graph: ModelGraph, scores: Scores) -> tuple[GraphEdit, ...]:
+        """The accumulated edit after each step; the last one (or the identity) is the candidate's shapes."""
+        edits: list[GraphEdit] = []
+        edit = GraphEdit.identity(graph)
+        for step in self.steps:
+            edit = step.plan(graph, scores, edit)
+            edits.append(edit)
+        return tuple(edits)

@@ -1,0 +1,99 @@
+"""The contract of a runtime: what it fuses, how it stores, what it can run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressors.graph.model_graph import ModelGraph
+from compressors.graph.polynomial import Polynomial
+from compressors.graph.shapes import Shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from compressors.compressor import GraphEdit
+
+__all__ = ["Kernel", "Session", "Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A fused operator as one runtime executes it.
+
+    Attributes:
+        name: its leading operator's name.
+        op_class: the leading operator's class (see ``compressors.graph.Operator``).
+        macs: multiply-accumulates.
+        weight_elements: elements of its weights.
+        input_elements, output_elements: elements of the activations it reads and writes.
+        site: index into ``ModelGraph.sites``, or None: decides the precision it runs and stores.
+        module: the module it comes from.
+    """
+
+    name: str
+    op_class: str
+    macs: Polynomial
+    weight_elements: Polynomial
+    input_elements: Polynomial
+    output_elements: Polynomial
+    site: int | None
+    module: str
+
+
+class Session(Protocol):
+    """A loaded artifact."""
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run once; the main output is called ``logits``."""
+
+
+class Target(ABC):
+    """A runtime. One file per runtime; stateless."""
+
+    name: ClassVar[str]
+    extra: ClassVar[str | None] = None
+
+    @abstractmethod
+    def kernels(self, graph: ModelGraph) -> tuple[Kernel, ...]:
+        """The fused kernels of a graph, in execution order; operators that cost nothing are absent."""
+
+    @abstractmethod
+    def compute_precision(self, weight_bits: NDArray[np.int64], activation_bits: NDArray[np.int64]) -> NDArray[np.str_]:
+        """The arithmetic that runs for each pair of widths: ``fp32``, ``fp16``, ``int8`` or ``int4`` (4-bit weights, float activations)."""
+
+    @abstractmethod
+    def stored_bytes(self, graph: ModelGraph, shapes: Shapes) -> NDArray[np.int64]:
+        """Bytes of weights, scales, zero points and biases as the format stores them, ``[candidates]``."""
+
+    @abstractmethod
+    def supported(self, graph: ModelGraph, edit: GraphEdit) -> dict[str, str]:
+        """Sites that cannot be quantized as the edit asks, by name, with the reason; they stay float."""
+
+    @abstractmethod
+    def quantize(
+        self, model: nn.Module, graph: ModelGraph, edit: GraphEdit, example_inputs: Mapping[str, Tensor], calibration: Any, **options: Any
+    ) -> nn.Module:
+        """The model with quantize/dequantize where this runtime fuses them. ``calibration``: an iterable of keyword inputs, or None (dynamic)."""
+
+    @abstractmethod
+    def export(self, model: nn.Module, example_inputs: Mapping[str, Tensor], folder: Path) -> Path:
+        """Write the model file(s) with a dynamic batch; returns the main file.
+
+        Raises:
+            UnexportableError: the format cannot express the model; names the operator.
+        """
+
+    @abstractmethod
+    def load(self, path: Path, threads: int = 0) -> Session:
+        """A session of this runtime, without torch."""
+
+    @abstractmethod
+    def file_bytes(self, path: Path) -> int:
+        """Bytes of weights, scales, zero points and biases found in an exported file."""

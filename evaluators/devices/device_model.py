@@ -1,0 +1,59 @@
+"""The contract of a device model: fused kernels and shapes in, costs out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressors.graph import ModelGraph, Shapes
+from evaluators.metric import Estimate, Metric
+
+__all__ = ["PREDICTED", "CostArray", "DeviceModel"]
+
+PREDICTED = {
+    m.name: m
+    for m in (
+        Metric("latency_ms", "ms", "min", "predicted"),
+        Metric("peak_memory_bytes", "B", "min", "predicted"),
+        Metric("energy_mj", "mJ", "min", "predicted"),
+    )
+}
+"""Metrics that a device model predicts; an experiment writes them ``latency_ms@DEVICE``."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostArray:
+    """A predicted metric of a batch of candidates: ``value``, ``low`` and ``high`` are ``[candidates]``; one tier for all."""
+
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    tier: str
+
+    def estimate(self, row: int) -> Estimate:
+        """One candidate's estimate."""
+        return Estimate(float(self.value[row]), float(self.low[row]), float(self.high[row]), self.tier)
+
+
+class DeviceModel(ABC):
+    """Predicts the cost of candidates on one device, unit, runtime and thread count.
+
+    Attributes:
+        key: ``DEVICE[.UNIT]/RUNTIME``, as written in experiments.
+        memory_bytes: what a candidate's peak must fit into.
+    """
+
+    key: str
+    memory_bytes: int
+
+    @abstractmethod
+    def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
+        """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate."""
+
+    @abstractmethod
+    def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
+        """For the uncompressed model, each kernel's name, what bounds it (``compute``, ``memory`` or ``launch``) and its milliseconds."""

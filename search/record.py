@@ -1,0 +1,92 @@
+"""Trial records: immutable facts about one recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
+
+from compressors.errors import UserError
+from evaluators.metric import Estimate
+
+__all__ = ["STATUSES", "StageRecord", "Status", "TrialRecord"]
+
+Status = Literal["ok", "stopped", "infeasible", "diverged", "out-of-memory", "unexportable", "interrupted", "error"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """One stage of a trial: its cache key, whether it was loaded instead of computed, and the seconds it took here."""
+
+    name: str
+    key: str
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """The terminal record of a trial.
+
+    Attributes:
+        id: ``0007`` for trials, ``baseline-int8`` and the like for baselines.
+        recipe: the plain list of steps.
+        status: see ``STATUSES``; only ``ok`` is ever ranked.
+        reason: what a person can act on; empty for ``ok``.
+        metrics: estimates on the ``search`` split, and costs, by name (``latency_ms@DEVICE`` for costs).
+        report: estimates on the ``report`` split; empty until published.
+        values: the point of the search space, by dimension.
+        baseline: the baseline's name, or None for a proposed trial.
+        rung: the fraction of the training budget that was run.
+        stages: what was computed and what was loaded.
+        attempts: how often it was started.
+        replicate: 0 is what is exported.
+        seconds: wall clock of the last attempt.
+        widths: units before and after, by axis, for axes that changed.
+        logs: the training lines.
+        versions: of everything the result depends on.
+    """
+
+    id: str
+    recipe: list[dict[str, Any]]
+    status: Status
+    reason: str = ""
+    metrics: dict[str, Estimate] = field(default_factory=dict)
+    report: dict[str, Estimate] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    baseline: str | None = None
+    rung: float = 1.0
+    stages: tuple[StageRecord, ...] = ()
+    attempts: int = 1
+    replicate: int = 0
+    seconds: float = 0.0
+    widths: dict[str, tuple[int, int]] = field(default_factory=dict)
+    logs: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "record") -> Self:
+        """The reverse of ``to_json``.
+
+        Raises:
+            UserError: ``source`` is not a record.
+        """
+        try:
+            data = json.loads(text)
+            data["metrics"] = {k: Estimate.from_plain(v) for k, v in data["metrics"].items()}
+            data["report"] = {k: Estimate.from_plain(v) for k, v in data["report"].items()}
+            data["stages"] = tuple(StageRecord(**s) for s in data["stages"])
+            data["widths"] = {k: (int(a), int(b)) for k, (a, b) in data["widths"].items()}
+            data["logs"] = tuple(data["logs"])
+            record = cls(**data)
+            if record.status not in STATUSES:
+                raise ValueError(f"status {record.status!r}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{source} is not a valid trial record ({error}); delete it to run that trial again") from error
+        return record
