@@ -44,6 +44,10 @@ class TrainingData(Protocol):
         """Name and value of the task's main metric (quick, no interval); for progress lines."""
 
 
+def _discard(line: str) -> None:
+    """The default log: nowhere."""
+
+
 @dataclass(frozen=True)
 class Context:
     """Surroundings of one ``apply``.
@@ -68,7 +72,7 @@ class Context:
     seed: int = 0
     budget: float = 1.0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    log: Callable[[str], None] = lambda line: None
+    log: Callable[[str], None] = _discard
 
 
 def logits_of(outputs: Any) -> Tensor:

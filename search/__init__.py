@@ -1,0 +1,1 @@
+"""What to try next: experiments, the study and its results. The only package that imports Ray."""

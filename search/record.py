@@ -84,9 +84,7 @@ class TrialRecord:
             data["stages"] = tuple(StageRecord(**s) for s in data["stages"])
             data["widths"] = {k: (int(a), int(b)) for k, (a, b) in data["widths"].items()}
             data["logs"] = tuple(data["logs"])
-            record = cls(**data)
-            if record.status not in STATUSES:
-                raise ValueError(f"status {record.status!r}")
+            STATUSES.index(data["status"])
+            return cls(**data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{source} is not a valid trial record ({error}); delete it to run that trial again") from error
-        return record
