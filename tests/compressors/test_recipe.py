@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from compressors.errors import UserError
+from compressors.recipe import Recipe, step_class, step_names
+
+PLAIN = [
+    {"prune": {"criterion": "l2", "ratio": {"channels": 0.5}, "exclude": "head.*"}},
+    {"distill": {"epochs": 1, "temperature": 2.0, "alpha": 0.5}},
+    {"quantize": {"weight_bits": 8, "activation_bits": 8}},
+]
+
+
+def test_plain_round_trip() -> None:
+    recipe = Recipe.from_plain(PLAIN)
+    assert Recipe.from_plain(recipe.to_plain()) == recipe
+    assert [step.name for step in recipe.steps] == ["prune", "distill", "quantize"]
+
+
+def test_file_round_trip(tmp_path: Path) -> None:
+    recipe = Recipe.from_plain(PLAIN)
+    recipe.save(tmp_path / "recipe.yaml")
+    assert Recipe.load(tmp_path / "recipe.yaml") == recipe
+
+
+def test_every_step_round_trips_its_defaults() -> None:
+    needed = {"prune": {"ratio": 0.5}, "distill": {"epochs": 1}, "quantize": {}}
+    assert set(needed) == set(step_names())
+    for name, config in needed.items():
+        step = step_class(name).from_config(config)
+        assert step_class(name).from_config(step.to_config()) == step
+
+
+def test_fingerprint_depends_on_values_and_order_only() -> None:
+    recipe = Recipe.from_plain(PLAIN)
+    assert recipe.fingerprint == Recipe.from_plain(recipe.to_plain()).fingerprint
+    assert recipe.fingerprint != Recipe.from_plain(PLAIN[1:]).fingerprint
+    assert recipe.fingerprint != Recipe.from_plain([PLAIN[1], PLAIN[0], PLAIN[2]]).fingerprint
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        Recipe.from_plain([{"prune": {"ratio": 1.5}}, {"pruen": {}}, {"quantize": {"weight_bits": 5}}, {}])
+    message = str(caught.value)
+    assert "recipe[0].prune.ratio" in message
+    assert "unknown step 'pruen'" in message
+    assert "did you mean 'prune'?" in message
+    assert "recipe[2].quantize.weight_bits" in message
+    assert "recipe[3]" in message
+
+
+@pytest.mark.parametrize("content", [None, "- 1", "recipe: 3", "recipe: []", "recipe_version: 99\nrecipe: []", "a: [", "recipe: !!python/object:os.system []"])
+def test_bad_files_are_one_clear_error(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "recipe.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=r"recipe\.yaml"):
+        Recipe.load(path)
+
+
+def test_a_step_from_another_package_must_be_a_compressor() -> None:
+    with pytest.raises(UserError, match="is not a Compressor"):
+        step_class("pathlib:Path")
+    with pytest.raises(UserError, match="cannot be imported"):
+        step_class("no_such_package:Thing")
+
+
+def test_recipe_file_is_plain_yaml(tmp_path: Path) -> None:
+    Recipe.from_plain(PLAIN).save(tmp_path / "recipe.yaml")
+    data = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    assert data["recipe_version"] == 1
+    assert data["recipe"][0]["prune"]["ratio"] == {"channels": 0.5}
