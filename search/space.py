@@ -15,7 +15,10 @@ from compressors.errors import UserError
 from compressors.recipe import Recipe
 from search.dimension import RANGES, Dimension, Path, is_number, spell
 
-__all__ = ["Dimension", "Space"]
+__all__ = ["Dimension", "Problem", "Space"]
+
+Problem = tuple[Path, str]
+"""Where something is wrong, and what."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,25 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     @classmethod
+    def parse(cls, steps: Sequence[Any]) -> tuple[Self, list[Problem]]:
+        """What can be read of a recipe, and every malformed range or step with its path."""
+        problems: list[Problem] = []
+        found: list[Dimension] = []
+        for i, step in enumerate(steps):
+            found += _of_step(step, (i,), (), problems)
+        return cls(tuple(steps), _unique(found)), problems
+
+    @classmethod
     def from_plain(cls, steps: Sequence[Any]) -> Self:
         """Read the ranges of a recipe.
 
         Raises:
             UserError: every malformed range or step, with its place.
         """
-        problems: list[str] = []
-        found: list[Dimension] = []
-        for i, step in enumerate(steps):
-            found += _of_step(step, (i,), (), problems)
+        space, problems = cls.parse(steps)
         if problems:
-            raise UserError("\n".join(problems))
-        return cls(tuple(steps), _unique(found))
+            raise UserError("\n".join(f"{spell(path)}: {message}" for path, message in problems))
+        return space
 
     def to_plain(self) -> list[dict[str, Any]]:
         """The list of steps that ``from_plain`` reads."""
@@ -102,6 +111,20 @@ class Space:
         """How many different points there are, None where they are not countable."""
         return self._count(())
 
+    def steps(self) -> Iterator[tuple[Path, str, Any]]:
+        """Every well-formed step that can be in a recipe: its path, its name, and its settings with ranges in them."""
+        for i, step in enumerate(self.plain):
+            yield from _leaves(step, (i,))
+
+    def corners(self, path: Path, settings: Any) -> Iterator[dict[str, Any]]:
+        """Settings of one step with values for its ranges: each corner of each range at least once."""
+        inside = [d for d in self.dimensions if d.path[: len(path)] == path]
+        first = {d.name: d.corners[0] for d in inside}
+        yield self._fill(settings, path, first)
+        for dimension in inside:
+            for corner in dimension.corners[1:]:
+                yield self._fill(settings, path, {**first, dimension.name: corner})
+
     def _count(self, context: tuple[tuple[str, Any], ...]) -> int | None:
         total = 1
         for dimension in (d for d in self.dimensions if d.requires == context):
@@ -135,16 +158,28 @@ class Space:
         return node
 
 
-def _of_step(step: Any, path: Path, requires: tuple[tuple[str, Any], ...], problems: list[str]) -> Iterator[Dimension]:
-    where = spell(path)
+def _leaves(step: Any, path: Path) -> Iterator[tuple[Path, str, Any]]:
     if not isinstance(step, Mapping) or len(step) != 1:
-        problems.append(f"{where}: expected one step, such as 'prune: {{ratio: 0.5}}', got {step!r}")
+        return
+    ((name, body),) = step.items()
+    if name == "optional":
+        yield from _leaves(body, (*path, name))
+    elif name == "one_of":
+        for i, child in enumerate(body if isinstance(body, list) else ()):
+            yield from _leaves(child, (*path, name, i))
+    elif body is None or isinstance(body, Mapping):
+        yield (*path, name), str(name), body or {}
+
+
+def _of_step(step: Any, path: Path, requires: tuple[tuple[str, Any], ...], problems: list[Problem]) -> Iterator[Dimension]:
+    if not isinstance(step, Mapping) or len(step) != 1:
+        problems.append((path, f"expected one step, such as 'prune: {{ratio: 0.5}}', got {step!r}"))
         return
     ((name, body),) = step.items()
     path = (*path, name)
     if name == "optional":
         if not isinstance(body, Mapping) or len(body) != 1:
-            problems.append(f"{spell(path)}: expected one step, got {body!r}")
+            problems.append((path, f"expected one step, got {body!r}"))
             return
         child = next(iter(body))
         dimension = Dimension(f"optional.{child}", path, "choice", (False, True), requires=requires)
@@ -152,7 +187,7 @@ def _of_step(step: Any, path: Path, requires: tuple[tuple[str, Any], ...], probl
         yield from _of_step(body, path, (*requires, (spell(path), True)), problems)
     elif name == "one_of":
         if not isinstance(body, list) or not body or not all(isinstance(s, Mapping) and len(s) == 1 for s in body):
-            problems.append(f"{spell(path)}: expected a list of steps, got {body!r}")
+            problems.append((path, f"expected a list of steps, got {body!r}"))
             return
         labels = _labels([str(next(iter(s))) for s in body])
         dimension = Dimension("one_of", path, "choice", tuple(labels), requires=requires)
@@ -160,16 +195,16 @@ def _of_step(step: Any, path: Path, requires: tuple[tuple[str, Any], ...], probl
         for i, child in enumerate(body):
             yield from _of_step(child, (*path, i), (*requires, (spell(path), labels[i])), problems)
     elif body is not None and not isinstance(body, Mapping):
-        problems.append(f"{spell(path)}: expected a mapping of settings, got {body!r}")
+        problems.append((path, f"expected a mapping of settings, got {body!r}"))
     else:
         yield from _of_value(body or {}, path, str(name), requires, problems)
 
 
-def _of_value(node: Any, path: Path, name: str, requires: tuple[tuple[str, Any], ...], problems: list[str]) -> Iterator[Dimension]:
+def _of_value(node: Any, path: Path, name: str, requires: tuple[tuple[str, Any], ...], problems: list[Problem]) -> Iterator[Dimension]:
     if isinstance(node, Mapping):
         kinds = [key for key in node if key in RANGES]
         if kinds and len(node) > 1:
-            problems.append(f"{spell(path)}: a range is a mapping with one key of {', '.join(RANGES)}, got {dict(node)!r}")
+            problems.append((path, f"a range is a mapping with one key of {', '.join(RANGES)}, got {dict(node)!r}"))
         elif kinds:
             dimension = _range(kinds[0], node[kinds[0]], path, name, requires, problems)
             if dimension is not None:
@@ -182,9 +217,9 @@ def _of_value(node: Any, path: Path, name: str, requires: tuple[tuple[str, Any],
             yield from _of_value(value, (*path, i), f"{name}[{i}]", requires, problems)
 
 
-def _range(kind: Any, body: Any, path: Path, name: str, requires: tuple[tuple[str, Any], ...], problems: list[str]) -> Dimension | None:
+def _range(kind: Any, body: Any, path: Path, name: str, requires: tuple[tuple[str, Any], ...], problems: list[Problem]) -> Dimension | None:
     def wrong(message: str) -> None:
-        problems.append(f"{spell(path)}: {message}")
+        problems.append((path, message))
 
     if not isinstance(body, list):
         wrong(f"{kind} {body!r} is not a list; accepted: {'[value, ...]' if kind == 'choice' else '[low, high]'}")
