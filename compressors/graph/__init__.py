@@ -3,5 +3,6 @@
 from compressors.graph.model_graph import Axis, ModelGraph, Operator, ParameterDim, Site, TensorInfo
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
+from compressors.graph.tracing import trace
 
-__all__ = ["Axis", "ModelGraph", "Operator", "ParameterDim", "Polynomial", "Shapes", "Site", "TensorInfo"]
+__all__ = ["Axis", "ModelGraph", "Operator", "ParameterDim", "Polynomial", "Shapes", "Site", "TensorInfo", "trace"]

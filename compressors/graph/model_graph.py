@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from compressors.graph.liveness import activation_peak
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
 
@@ -38,10 +39,11 @@ class Axis:
 
     Attributes:
         name: the module that produces it (the first one in execution order), unique in the graph.
-        kind: ``channels``, ``ffn``, ``heads``, ``kv_groups``, ``hidden``, ``head_dim``, ``vocabulary`` or ``input`` (batch, sequence, image size).
+        kind: ``channels``, ``ffn``, ``heads``, ``kv_groups``, ``hidden`` (a residual stream), ``head_dim``, ``vocabulary``,
+            ``input`` (batch, sequence, image size) or ``constant`` (a size that the code sets, such as padding; it only fills a ``ParameterDim``).
         size: units in the uncompressed model.
         fixed: why it cannot be cut, or None where it can.
-        modules: every module that owns a parameter on this axis, in execution order: what patterns match.
+        modules: every module whose output has this width, in execution order: what patterns match.
     """
 
     name: str
@@ -166,6 +168,10 @@ class ModelGraph:
             if operator.macs.terms:
                 total += operator.macs.evaluate(shapes.widths)
         return total
+
+    def activation_peak(self, shapes: Shapes) -> NDArray[np.int64]:
+        """Largest number of floating-point activation elements alive at once, ``[candidates]``."""
+        return activation_peak(self, shapes)
 
     @property
     def parameters(self) -> int:

@@ -1,0 +1,148 @@
+"""Cutting a live module: parameters are sliced, the integers that repeat their sizes are patched.
+
+What was done is kept on the module as ``compareto_structure``, plain JSON-able data from which ``rebuild`` repeats it on a
+fresh instance without any trace::
+
+    {"version": 1,
+     "kept": {axis: [indices]}, "sizes": {axis: size},
+     "dims": [[parameter, dim, [[axis or number, ...], ...]], ...]}
+
+Indices are always those of the uncompressed model, so that cuts compose.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from compressors.errors import CompressionError
+from compressors.graph.attributes import patch_attributes
+from compressors.graph.model_graph import ModelGraph
+
+__all__ = ["STRUCTURE_VERSION", "cut", "dim_mask", "kept_units", "rebuild", "structure_of"]
+
+STRUCTURE_VERSION = 1
+
+Kept = Mapping[str, "NDArray[np.int64] | Sequence[int]"]
+
+
+def dim_mask(segments: Sequence[Sequence[str | int]], masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Which positions of a parameter's dimension stay: per segment the outer product of its axes' masks, row-major; numbers always stay."""
+    parts = []
+    for segment in segments:
+        mask = np.ones(1, dtype=np.bool_)
+        for factor in segment:
+            mask = np.kron(mask, np.ones(factor, dtype=np.bool_) if isinstance(factor, int) else masks[factor]).astype(np.bool_)
+        parts.append(mask)
+    return np.concatenate(parts)
+
+
+def kept_units(model: nn.Module) -> dict[str, list[int]]:
+    """Units that earlier cuts have left, by axis; empty for an uncompressed model."""
+    structure = getattr(model, "compareto_structure", None) or {}
+    kept: dict[str, list[int]] = structure.get("kept", {})
+    return kept
+
+
+def structure_of(graph: ModelGraph, kept: Kept) -> dict[str, Any]:
+    """What it takes to cut an uncompressed instance of the traced model.
+
+    Raises:
+        CompressionError: an axis that the graph does not have or that is fixed, or indices that are not sorted units of it.
+    """
+    by_name = {axis.name: axis for axis in graph.axes}
+    for name, indices in kept.items():
+        axis = by_name.get(name)
+        if axis is None:
+            raise CompressionError(f"the model has no axis {name!r}")
+        if axis.fixed is not None:
+            raise CompressionError(f"axis {name!r} cannot be cut: {axis.fixed}")
+        chosen = np.asarray(indices)
+        if not len(chosen) or chosen[0] < 0 or chosen[-1] >= axis.size or (np.diff(chosen) <= 0).any():
+            raise CompressionError(f"axis {name!r} has {axis.size} units; kept must be at least one of them, sorted, got {chosen.tolist()}")
+    dims: list[list[Any]] = []
+    for entry in graph.parameter_dims:
+        segments = [[graph.axes[a].name if graph.axes[a].name in kept else graph.axes[a].size for a in segment] for segment in entry.segments]
+        if any(isinstance(factor, str) for segment in segments for factor in segment):
+            dims.append([entry.parameter, entry.dim, segments])
+    return {
+        "version": STRUCTURE_VERSION,
+        "kept": {name: [int(i) for i in indices] for name, indices in kept.items()},
+        "sizes": {name: by_name[name].size for name in kept},
+        "kinds": {name: by_name[name].kind for name in kept},
+        "dims": dims,
+    }
+
+
+def cut(model: nn.Module, graph: ModelGraph, kept: Kept) -> nn.Module:
+    """A copy of ``model`` with only the ``kept`` units of each axis.
+
+    Args:
+        model: the traced model, or one that ``cut`` has made from it.
+        graph: the trace of the uncompressed model.
+        kept: sorted indices by axis, counted in the uncompressed model; what was cut before stays cut.
+
+    Raises:
+        CompressionError: the cut does not fit the graph, or asks for units that are gone.
+    """
+    already = kept_units(model)
+    for name, indices in kept.items():
+        missing = sorted(set(map(int, indices)) - set(already[name])) if name in already else []
+        if missing:
+            raise CompressionError(f"axis {name!r}: units {missing[:8]} were cut by an earlier step")
+    return _apply(copy.deepcopy(model), structure_of(graph, {**already, **kept}), already)
+
+
+def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
+    """A copy of an uncompressed instance (on the meta device too), cut as ``structure`` says.
+
+    Raises:
+        CompressionError: ``structure`` is of another version, or does not fit the model.
+    """
+    if structure.get("version") != STRUCTURE_VERSION:
+        raise CompressionError(f"structure version {structure.get('version')!r}; accepted: {STRUCTURE_VERSION}")
+    if kept_units(model):
+        raise CompressionError("the model has been cut before: rebuild starts from an uncompressed instance")
+    return _apply(copy.deepcopy(model), dict(structure), {})
+
+
+def _masks(sizes: Mapping[str, int], kept: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.bool_]]:
+    masks = {name: np.ones(size, dtype=np.bool_) for name, size in sizes.items()}
+    for name, indices in kept.items():
+        masks[name] = np.zeros(sizes[name], dtype=np.bool_)
+        masks[name][np.asarray(indices, dtype=np.int64)] = True
+    return masks
+
+
+def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Sequence[int]]) -> nn.Module:
+    now, before = _masks(structure["sizes"], structure["kept"]), _masks(structure["sizes"], already)
+    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+    sliced: dict[int, Tensor] = {}
+    for parameter, dim, segments in structure["dims"]:
+        if parameter not in tensors:
+            raise CompressionError(f"the model has no parameter {parameter!r}")
+        tensor = tensors[parameter]
+        current = sliced.get(id(tensor), tensor.detach())
+        present = dim_mask(segments, before)
+        if current.shape[dim] != present.sum():
+            raise CompressionError(f"{parameter} has {current.shape[dim]} units in dimension {dim}, the structure expects {present.sum()}")
+        indices = torch.from_numpy(np.flatnonzero(dim_mask(segments, now)[present]))
+        sliced[id(tensor)] = current.index_select(dim, indices.to(current.device))
+    old = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    replaced: dict[int, Tensor] = {}
+    for name, tensor in tensors.items():
+        if id(tensor) in sliced:
+            value = sliced[id(tensor)].contiguous()
+            if id(tensor) not in replaced:
+                replaced[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, replaced[id(tensor)])
+    patch_attributes(model, structure, old, before, now)
+    model.compareto_structure = structure  # type: ignore[assignment]
+    return model
