@@ -1,0 +1,69 @@
+"""``check``: everything that can be wrong with an experiment short of training, all of it in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compressors.errors import UserError
+from compressors.graph import ModelGraph
+from compressors.graph.patterns import unmatched_patterns
+from evaluators.devices import device_named
+from search.dimension import spell
+from search.experiment import Experiment
+from search.loading import load_experiment
+from search.space import Space
+
+__all__ = ["check", "graph_problems"]
+
+
+def check(experiment: Experiment) -> list[str]:
+    """Load model and data, trace, and compare the recipe with the trace. Returns lines of what was found.
+
+    Raises:
+        UserError: every problem, one a line.
+    """
+    loaded = load_experiment(experiment)
+    graph = loaded.graph
+    problems = graph_problems(experiment.space, graph)
+    if problems:
+        raise UserError("\n".join(problems))
+    kinds: dict[str, int] = {}
+    for axis in graph.prunable:
+        kinds[axis.kind] = kinds.get(axis.kind, 0) + 1
+    lines = [
+        f"model: {graph.parameters:,} parameters, {graph.macs:,} MACs",
+        f"prunable axes: {', '.join(f'{count} {kind}' for kind, count in kinds.items()) or 'none'}; quantization sites: {len(graph.sites)}",
+        f"data: {', '.join(f'{split} {loaded.task.steps(split, batch_size=1):,}' for split in ('train', 'calibration', 'search', 'report'))} examples",
+    ]
+    for key in experiment.devices:
+        costs = device_named(key).cost(graph, graph.baseline())
+        latency, memory = costs["latency_ms"].estimate(0), costs["peak_memory_bytes"].estimate(0)
+        lines.append(
+            f"{key}: uncompressed {latency.value:.3g} ms ({latency.low:.3g}-{latency.high:.3g}, {latency.tier}), "
+            f"{memory.value / 1e6:.3g} MB ({memory.low / 1e6:.3g}-{memory.high / 1e6:.3g})"
+        )
+    size = experiment.space.size
+    lines.append(f"search space: {len(experiment.space.dimensions)} dimensions, {'not countable' if size is None else f'{size:,} recipes'}")
+    return lines
+
+
+def graph_problems(space: Space, graph: ModelGraph) -> list[str]:
+    """Patterns that match nothing and axis kinds that the model does not have, each with its place."""
+    return list(_graph_problems(space, graph))
+
+
+def _graph_problems(space: Space, graph: ModelGraph) -> Iterator[str]:
+    kinds = tuple(dict.fromkeys(axis.kind for axis in graph.prunable))
+    for path, _, settings in space.steps():
+        for key in ("include", "exclude"):
+            given = settings.get(key, ())
+            patterns = [given] if isinstance(given, str) else [p for p in given if isinstance(p, str)]
+            for pattern, near in unmatched_patterns(graph, patterns):
+                yield f"{spell((*path, key))}: {pattern!r} matches nothing in the model{near}; compareto trace lists the names"
+        ratio = settings.get("ratio")
+        for kind in ratio if isinstance(ratio, dict) else ():
+            if kind in _KINDS and kind not in kinds:
+                yield f"{spell((*path, 'ratio', kind))}: the model has no prunable axis of kind {kind!r}; accepted: {', '.join(kinds) or 'none'}"
+
+
+_KINDS = ("channels", "ffn", "heads", "kv_groups", "hidden", "vocabulary", "blocks")
