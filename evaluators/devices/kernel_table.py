@@ -1,0 +1,123 @@
+"""A graph's kernels evaluated for a batch of candidates, once for all devices that read the same graph and runtime."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressors.graph import ModelGraph, Polynomial, Shapes
+from compressors.targets import Kernel, Target
+from evaluators.devices.rates import PRECISIONS
+
+__all__ = ["KernelTable", "kernel_table"]
+
+Floats = NDArray[np.float64]
+_FLOAT_CLASSES = frozenset(("normalization", "softmax", "activation", "matmul", "attention"))
+_KEPT = 4
+_INT8 = PRECISIONS.index("int8")
+
+
+@dataclass(frozen=True)
+class KernelTable:
+    """Sizes of every kernel, each array ``[kernels, candidates]``.
+
+    Attributes:
+        kernels: in execution order.
+        macs, weights, inputs, outputs: multiply-accumulates and elements.
+        precision: index into ``PRECISIONS`` of the arithmetic asked for, before any fallback.
+        weight_bits: as stored.
+        integer: whether activations arrive and leave as 8-bit integers.
+        quantizes: whether the kernel, being float among integer ones, needs its activations converted.
+        dynamic: ``[candidates]`` whether integer kernels quantize their inputs at run time.
+        stored_bytes: ``[candidates]`` weights, scales and biases as the runtime's format stores them.
+        activation_peak: ``[candidates]`` elements alive at once.
+    """
+
+    kernels: tuple[Kernel, ...]
+    macs: Floats
+    weights: Floats
+    inputs: Floats
+    outputs: Floats
+    precision: NDArray[np.int8]
+    weight_bits: NDArray[np.int8]
+    integer: NDArray[np.bool_]
+    quantizes: NDArray[np.bool_]
+    dynamic: NDArray[np.bool_]
+    stored_bytes: Floats
+    activation_peak: Floats
+
+
+_cache: OrderedDict[tuple[int, str, bytes], tuple[ModelGraph, KernelTable]] = OrderedDict()
+
+
+def kernel_table(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
+    """The table; the last few are kept, since every device of a study asks for the same ones."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (shapes.widths, shapes.weight_bits, shapes.activation_bits, shapes.dynamic):
+        digest.update(array.tobytes())
+    key = (id(graph), target.name, digest.digest())
+    found = _cache.get(key)
+    if found is None:
+        # The graph is held so that its id cannot be reused while the entry lives.
+        found = _cache[key] = (graph, _build(graph, target, shapes))
+        while len(_cache) > _KEPT:
+            _cache.popitem(last=False)
+    else:
+        _cache.move_to_end(key)
+    return found[1]
+
+
+def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
+    kernels = target.kernels(graph)
+    evaluated: dict[Polynomial, Floats] = {}
+
+    def rows(polynomials: list[Polynomial]) -> Floats:
+        for p in polynomials:
+            if p not in evaluated:
+                evaluated[p] = p.evaluate(shapes.widths).astype(np.float64)
+        return np.stack([evaluated[p] for p in polynomials]) if polynomials else np.zeros((0, len(shapes)))
+
+    shape = (len(kernels), len(shapes))
+    precision, weight_bits = np.zeros(shape, dtype=np.int8), np.full(shape, 32, dtype=np.int8)
+    integer, quantizes = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
+    static = ~shapes.dynamic
+    context = np.zeros(len(shapes), dtype=np.bool_)
+    site_precision = _site_precision(target, shapes)
+    for k, kernel in enumerate(kernels):
+        if kernel.site is not None:
+            precision[k] = site_precision[:, kernel.site]
+            weight_bits[k] = shapes.weight_bits[:, kernel.site]
+            if kernel.op_class != "embedding":
+                context = (precision[k] == _INT8) & (shapes.activation_bits[:, kernel.site] <= 8) & static
+                integer[k] = context
+        elif kernel.op_class in _FLOAT_CLASSES:
+            quantizes[k] = context
+        else:
+            integer[k] = context
+    return KernelTable(
+        kernels,
+        rows([k.macs for k in kernels]),
+        rows([k.weight_elements for k in kernels]),
+        rows([k.input_elements for k in kernels]),
+        rows([k.output_elements for k in kernels]),
+        precision,
+        weight_bits,
+        integer,
+        quantizes,
+        shapes.dynamic,
+        target.stored_bytes(graph, shapes).astype(np.float64),
+        graph.activation_peak(shapes).astype(np.float64),
+    )
+
+
+def _site_precision(target: Target, shapes: Shapes) -> NDArray[np.int8]:
+    """Index into ``PRECISIONS``, ``[candidates, sites]``; asked once for each distinct pair of widths."""
+    packed = shapes.weight_bits * 256 + shapes.activation_bits
+    distinct, inverse = np.unique(packed, return_inverse=True)
+    names = target.compute_precision(distinct // 256, distinct % 256)
+    indices = np.array([PRECISIONS.index(str(name)) for name in names], dtype=np.int8)
+    return indices[inverse].reshape(packed.shape)

@@ -1,0 +1,104 @@
+"""``Rates``: everything the roofline needs to know about one device, unit, runtime and thread count, as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pydantic
+
+from evaluators.devices.profile import efficiencies, load_profile
+
+__all__ = ["PRECISIONS", "Rate", "Rates", "rates_of"]
+
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
+_STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Rate(pydantic.BaseModel):
+    """Speed of one op class in one precision, and the sizes at which it is half of that.
+
+    A kernel is a product of ``[rows, depth]`` by ``[depth, width]``; each size s contributes a factor s / (s + half). 1e9 multiply-accumulates a second.
+    """
+
+    model_config = _STRICT
+
+    gmacs: float
+    half_depth: float = 0.0
+    half_width: float = 0.0
+    half_rows: float = 0.0
+    half_outputs: float = 0.0
+
+
+class Rates(pydantic.BaseModel):
+    """Speeds and fixed costs.
+
+    Attributes:
+        compute: by precision and op class; ``int8_dynamic`` is optional and else as ``int8``.
+        bandwidth_gb_s: by op class, ``default`` for the rest: how fast activations move.
+        weight_gb_s: how fast weights that do not stay in a cache move.
+        cache_bytes: up to how many bytes of weights stay in a cache between inferences; 0 where unknown.
+        launch_us: by op class, ``default`` for the rest.
+        overhead_ms: fixed cost of one inference.
+        memory_bytes: what the runtime itself occupies.
+        fallback: precisions the unit does not compute in.
+        idle_w: power at rest, added for the whole inference.
+        pj_per_mac, pj_per_byte: energy on top of it.
+    """
+
+    model_config = _STRICT
+
+    compute: Mapping[str, Mapping[str, Rate]]
+    bandwidth_gb_s: Mapping[str, float]
+    weight_gb_s: float
+    cache_bytes: float
+    launch_us: Mapping[str, float]
+    overhead_ms: float
+    memory_bytes: float
+    fallback: Mapping[str, str]
+    idle_w: float
+    pj_per_mac: Mapping[str, float]
+    pj_per_byte: float
+
+    def runs_as(self, precision: str) -> str:
+        """The precision that is used where ``precision`` is asked."""
+        return self.fallback.get(precision, precision)
+
+    def rate(self, precision: str, op_class: str, *, dynamic: bool = False) -> Rate:
+        """The rate that applies, after the fallback."""
+        precision = self.runs_as(precision)
+        table = self.compute.get(f"{precision}_dynamic", {}) if dynamic else {}
+        return table.get(op_class) or self.compute[precision][op_class]
+
+    def bandwidth(self, op_class: str) -> float:
+        """1e9 bytes a second."""
+        return self.bandwidth_gb_s.get(op_class, self.bandwidth_gb_s["default"])
+
+    def launch(self, op_class: str) -> float:
+        """Microseconds."""
+        return self.launch_us.get(op_class, self.launch_us["default"])
+
+
+def rates_of(device: str, unit: str, runtime: str, threads: int | None) -> Rates:
+    """Rates from a profile: peaks times the runtime's efficiencies, scaled to ``threads``."""
+    spec = load_profile(device).units[unit]
+    entry, efficiency = spec.runtimes[runtime], efficiencies()[f"{runtime}.{unit}"]
+    scale = 1.0 if threads is None else (threads / spec.threads.value) ** spec.thread_scaling.value
+    half = spec.half_outputs.value * (threads or spec.threads.value)
+    bandwidth = {op_class: spec.bandwidth_gb_s.value * share * min(scale, 1.0) for op_class, share in efficiency.bandwidth.items()}
+    return Rates(
+        compute={
+            precision: {op_class: Rate(gmacs=peak.value * scale * share, half_outputs=half) for op_class, share in efficiency.compute[precision].items()}
+            for precision, peak in spec.peak_gmacs.items()
+            if precision in efficiency.compute
+        },
+        bandwidth_gb_s=bandwidth,
+        weight_gb_s=bandwidth["default"],
+        cache_bytes=0.0,
+        launch_us={"default": entry.launch_us.value},
+        overhead_ms=entry.overhead_ms.value,
+        memory_bytes=entry.memory_bytes.value,
+        fallback=dict(entry.fallback),
+        idle_w=spec.idle_w.value,
+        pj_per_mac={precision: figure.value for precision, figure in spec.pj_per_mac.items()},
+        pj_per_byte=spec.pj_per_byte.value,
+    )

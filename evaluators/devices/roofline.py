@@ -1,0 +1,145 @@
+"""The roofline cost model: a kernel takes as long as its arithmetic or its memory traffic, whichever is longer [Williams2009].
+
+[Williams2009] Williams, Waterman, Patterson: Roofline: an insightful visual performance model for multicore architectures. CACM 52(4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressors.graph import ModelGraph, Shapes
+from compressors.targets import Target
+from evaluators.devices.device_model import CostArray, DeviceModel
+from evaluators.devices.kernel_table import KernelTable, kernel_table
+from evaluators.devices.rates import PRECISIONS, Rate, Rates
+
+__all__ = ["Interval", "Roofline"]
+
+Floats = NDArray[np.float64]
+_CHUNK = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Factors (low, high) around each predicted metric that are believed to hold the truth in 90 % of cases."""
+
+    latency: tuple[float, float]
+    memory: tuple[float, float]
+    energy: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Milliseconds of each kernel, ``[kernels, candidates]``, and what the energy counts."""
+
+    compute: Floats
+    memory: Floats
+    launch: Floats
+    bytes: Floats
+    picojoules: Floats
+
+    @property
+    def kernel(self) -> Floats:
+        return np.maximum(self.compute, self.memory) + self.launch
+
+
+@dataclass(frozen=True)
+class Roofline(DeviceModel):
+    """Prices candidates with ``rates``; ``target`` decides the kernels and what they compute in."""
+
+    key: str
+    memory_bytes: int
+    rates: Rates
+    target: Target
+    tier: str
+    interval: Interval
+
+    def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
+        """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate."""
+        parts = [self._priced(kernel_table(graph, self.target, shapes[i : i + _CHUNK])) for i in range(0, len(shapes), _CHUNK)]
+        latency, memory, energy = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(3))
+        return {
+            "latency_ms": self._array(latency, self.interval.latency),
+            "peak_memory_bytes": self._array(memory, self.interval.memory),
+            "energy_mj": self._array(energy, self.interval.energy),
+        }
+
+    def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
+        """For the uncompressed model, each kernel's name, what bounds it (``compute``, ``memory`` or ``launch``) and its milliseconds."""
+        table = kernel_table(graph, self.target, graph.baseline())
+        times = self._times(table)
+        largest = np.argmax(np.stack([times.compute[:, 0], times.memory[:, 0], times.launch[:, 0]]), axis=0)
+        names = ("compute", "memory", "launch")
+        return [(k.name, names[b], float(ms)) for k, b, ms in zip(table.kernels, largest, times.kernel[:, 0], strict=True)]
+
+    def _array(self, value: Floats, interval: tuple[float, float]) -> CostArray:
+        return CostArray(value, value * interval[0], value * interval[1], self.tier)
+
+    def _priced(self, table: KernelTable) -> tuple[Floats, Floats, Floats]:
+        times = self._times(table)
+        latency = times.kernel.sum(axis=0) + self.rates.overhead_ms
+        memory = table.stored_bytes + self._widened(table) + self._activation_bytes(table) + self.rates.memory_bytes
+        picojoules = times.picojoules.sum(axis=0) + times.bytes.sum(axis=0) * self.rates.pj_per_byte
+        return latency, memory, self.rates.idle_w * latency + picojoules * 1e-9
+
+    def _times(self, table: KernelTable) -> _Times:
+        rates = self.rates
+        float_bytes = 2.0 if rates.runs_as("fp32") == "fp16" else 4.0
+        weight_bytes = table.weights * self._resident_bits(table) / 8
+        moved = np.where(table.integer, 1.0, float_bytes)
+        activation_bytes = (table.inputs + table.outputs) * moved
+        # Conversions between float and 8-bit integers: every element is read in one form and written in the other.
+        dynamic = (table.precision == PRECISIONS.index("int8")) & table.dynamic
+        converted = np.where(table.quantizes, table.inputs + table.outputs, 0.0) + np.where(dynamic, table.inputs, 0.0)
+        converted_bytes = converted * (1.0 + float_bytes)
+        classes = [k.op_class for k in table.kernels]
+        bandwidth = np.array([rates.bandwidth(c) for c in classes])[:, None]
+        streamed = table.stored_bytes > rates.cache_bytes
+        weight_rate = np.where(streamed, rates.weight_gb_s, np.maximum(rates.weight_gb_s, rates.bandwidth("default")))
+        memory = activation_bytes / (bandwidth * 1e6) + weight_bytes / (weight_rate * 1e6)
+        conversion = converted_bytes / (rates.bandwidth("quantize") * 1e6)
+        compute, picojoules = np.zeros_like(memory), np.zeros_like(memory)
+        for k, op_class in enumerate(classes):
+            if not table.macs[k].any():
+                continue
+            for p in np.unique(table.precision[k]):
+                for is_dynamic in np.unique(table.dynamic):
+                    rows = (table.precision[k] == p) & (table.dynamic == is_dynamic)
+                    rate = rates.rate(PRECISIONS[p], op_class, dynamic=bool(is_dynamic))
+                    compute[k, rows] = _compute_ms(rate, table.macs[k, rows], table.weights[k, rows], table.outputs[k, rows])
+                    picojoules[k, rows] = table.macs[k, rows] * rates.pj_per_mac[rates.runs_as(PRECISIONS[p])]
+        launch = np.array([rates.launch(c) * 1e-3 for c in classes])[:, None] + conversion
+        return _Times(compute, memory, launch, activation_bytes + weight_bytes + converted_bytes, picojoules)
+
+    def _resident_bits(self, table: KernelTable) -> Floats:
+        """Bits of each weight while the model runs: halves are widened at load where the unit computes in fp32."""
+        bits = table.weight_bits.astype(np.float64)
+        if self.rates.runs_as("fp16") == "fp32":
+            bits = np.where(bits == 16, 32.0, bits)
+        if self.rates.runs_as("fp32") == "fp16":
+            bits = np.where(bits == 32, 16.0, bits)
+        return bits
+
+    def _widened(self, table: KernelTable) -> Floats:
+        return np.asarray((table.weights * (self._resident_bits(table) - table.weight_bits) / 8).sum(axis=0))
+
+    def _activation_bytes(self, table: KernelTable) -> Floats:
+        """The most that activations occupy at once, at the mean width of what the kernels write."""
+        float_bytes = 2.0 if self.rates.runs_as("fp32") == "fp16" else 4.0
+        written = table.outputs.sum(axis=0)
+        mean = (table.outputs * np.where(table.integer, 1.0, float_bytes)).sum(axis=0) / np.maximum(written, 1.0)
+        return table.activation_peak * mean
+
+
+def _compute_ms(rate: Rate, macs: Floats, weights: Floats, outputs: Floats) -> Floats:
+    depth = macs / np.maximum(outputs, 1.0)
+    width = np.where(weights > 0, weights / np.maximum(depth, 1.0), np.inf)
+    rows = outputs / np.maximum(np.minimum(width, outputs), 1.0)
+    slowdown = (1 + rate.half_depth / np.maximum(depth, 1.0)) * (1 + rate.half_width / np.maximum(width, 1.0))
+    slowdown = slowdown * (1 + rate.half_rows / np.maximum(rows, 1.0)) * (1 + rate.half_outputs / np.maximum(outputs, 1.0))
+    milliseconds: Floats = macs * slowdown / (rate.gmacs * 1e6)
+    return milliseconds
