@@ -33,20 +33,21 @@ class Taylor(Criterion):
         if loss is None:
             raise ValueError("the taylor criterion needs a loss")
         modes = [(module, module.training) for module in model.modules()]
-        # As everywhere else, requires_grad belongs to the caller: frozen weights are scored too.
+        # Frozen weights are scored too, and stay frozen.
         flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         chosen = weights(model, graph)
         totals: dict[str, np.ndarray] = {}
         count = 0
+        device = next(model.parameters()).device
         try:
             model.eval()
             for parameter in chosen.values():
                 parameter.requires_grad_(True)
             for batch in batches:
-                batch = batch.to(next(iter(chosen.values())).device)
+                batch = batch.to(device)
                 value = loss(logits_of(model(**batch.inputs)), batch)
                 if not torch.isfinite(value):
-                    raise DivergedError(f"the loss on calibration batch {count} is {float(value)}")
+                    raise DivergedError(f"the loss on calibration batch {count} is {float(value.detach())}")
                 gradients = torch.autograd.grad(value, list(chosen.values()), allow_unused=True)
                 products: dict[str, Tensor] = {
                     name: weight.detach() * gradient for (name, weight), gradient in zip(chosen.items(), gradients, strict=True) if gradient is not None

@@ -1,0 +1,161 @@
+"""Small models of every family that the trace has to understand."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+Case = tuple[nn.Module, dict[str, Tensor]]
+
+
+class BasicBlock(nn.Module):
+    """ResNet-20's block with option-A shortcuts: strided identity, padded channels."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.border = outputs // 4 if inputs != outputs else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        if self.border:
+            x = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.border, self.border))
+        return torch.relu(y + x)
+
+
+class ResNet20(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = nn.Sequential(BasicBlock(16, 16, 1), BasicBlock(16, 16, 1))
+        self.layer2 = nn.Sequential(BasicBlock(16, 32, 2), BasicBlock(32, 32, 1))
+        self.layer3 = nn.Sequential(BasicBlock(32, 64, 2), BasicBlock(64, 64, 1))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        x = nn.functional.avg_pool2d(x, x.size()[3])
+        return self.linear(x.view(x.size(0), -1))
+
+
+def resnet20() -> Case:
+    return ResNet20(), {"x": torch.randn(2, 3, 32, 32)}
+
+
+def plain_cnn() -> Case:
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(12 * 16, 24),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(24, 10),
+    )
+    return model, {"input": torch.randn(2, 1, 8, 8)}
+
+
+def mlp() -> Case:
+    return nn.Sequential(nn.Linear(20, 32), nn.GELU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 4)), {"input": torch.randn(3, 20)}
+
+
+def _text(vocabulary: int = 60) -> dict[str, Tensor]:
+    return {"input_ids": torch.randint(0, vocabulary, (2, 10)), "attention_mask": torch.ones(2, 10, dtype=torch.long)}
+
+
+def bert() -> Case:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(
+        vocab_size=60, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, max_position_embeddings=40, num_labels=5
+    )
+    return BertForSequenceClassification(config), _text()
+
+
+def distilbert() -> Case:
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    config = DistilBertConfig(vocab_size=60, dim=48, n_layers=2, n_heads=4, hidden_dim=96, max_position_embeddings=40, num_labels=5)
+    return DistilBertForSequenceClassification(config), _text()
+
+
+def llama() -> Case:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=56,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        use_cache=False,
+    )
+    return LlamaForCausalLM(config), _text()
+
+
+def gpt2() -> Case:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=40, bos_token_id=0, eos_token_id=0, use_cache=False)
+    return GPT2LMHeadModel(config), _text()
+
+
+def vit() -> Case:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=32, patch_size=8, num_labels=5)
+    return ViTForImageClassification(config), {"pixel_values": torch.randn(2, 3, 32, 32)}
+
+
+def bottleneck_resnet() -> Case:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[16, 32], depths=[2, 2], layer_type="bottleneck", num_labels=5)
+    return ResNetForImageClassification(config), {"pixel_values": torch.randn(2, 3, 64, 64)}
+
+
+def mobilenet() -> Case:
+    from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
+
+    return MobileNetV2ForImageClassification(MobileNetV2Config(image_size=64, depth_multiplier=0.35, num_labels=5)), {"pixel_values": torch.randn(2, 3, 64, 64)}
+
+
+FAMILIES: dict[str, Callable[[], Case]] = {f.__name__: f for f in (plain_cnn, mlp, resnet20, bert, distilbert, llama, gpt2, vit, bottleneck_resnet, mobilenet)}
+
+
+def build(family: str) -> Case:
+    """Model with random weights (norms too, so that no two units are alike) in eval mode, and its inputs."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, inputs = FAMILIES[family]()
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if "norm" in name.lower() or "bn" in name or name.startswith("1."):
+                if name.endswith(("weight", "running_var")):
+                    tensor.uniform_(0.5, 1.5)
+                elif name.endswith(("bias", "running_mean")):
+                    tensor.normal_(0, 0.1)
+    return model.eval(), inputs
+
+
+@pytest.fixture(scope="session")
+def families() -> Callable[[str], Case]:
+    """Builds the small model of a family by name."""
+    return build

@@ -1,0 +1,150 @@
+"""What a trace says about a model, against models that are really made smaller."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from compressors.compressor import GraphEdit
+from compressors.context import logits_of
+from compressors.errors import TraceError
+from compressors.graph import Shapes, trace
+from compressors.graph.followable import silence
+from compressors.graph.surgery import cut
+
+FAMILIES = ("plain_cnn", "mlp", "resnet20", "bert", "distilbert", "llama", "gpt2", "vit", "bottleneck_resnet", "mobilenet")
+
+# Prunable axes by kind, counted by hand from the architectures in conftest.py.
+PRUNABLE = {
+    "plain_cnn": {"channels": 2, "ffn": 1},
+    "mlp": {"ffn": 2},
+    "resnet20": {"channels": 6, "hidden": 1},
+    "bert": {"heads": 2, "ffn": 3},
+    "distilbert": {"heads": 2, "ffn": 3},
+    "llama": {"kv_groups": 2, "ffn": 2},
+    "gpt2": {"heads": 2, "ffn": 2},
+    "vit": {"heads": 2, "ffn": 2},
+    "bottleneck_resnet": {"channels": 9, "hidden": 2},
+    "mobilenet": {"channels": 20, "hidden": 5},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_width_inside_a_block_can_be_pruned(family, families):
+    graph = trace(*families(family))
+    assert Counter(axis.kind for axis in graph.prunable) == PRUNABLE[family]
+    assert all(axis.fixed for axis in graph.axes if axis not in graph.prunable)
+    assert len({axis.name for axis in graph.axes}) == len(graph.axes)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_predicted_size_and_function_are_those_of_the_model_really_cut(family, families):
+    model, inputs = families(family)
+    graph = trace(model, inputs)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        kept = {a.name: np.sort(rng.choice(a.size, rng.integers(1, a.size + 1), replace=False)) for a in graph.prunable if rng.random() < 0.8}
+        shapes = GraphEdit.identity(graph).cut(kept).shapes(graph)
+        smaller = cut(model, graph, kept)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            found = logits_of(smaller(**inputs))
+        with torch.no_grad():
+            expected = logits_of(silence(model, graph, kept)(**inputs))
+        assert graph.count_parameters(shapes)[0] == sum(p.numel() for p in smaller.parameters())
+        assert graph.count_macs(shapes)[0] == counter.get_total_flops() / 2
+        assert torch.allclose(found, expected, atol=1e-4)
+        again = trace(smaller, inputs, check_cuts=False)
+        assert again.activation_peak(again.baseline())[0] == graph.activation_peak(shapes)[0]
+
+
+def test_candidates_are_priced_together_as_one_by_one(families):
+    graph = trace(*families("resnet20"))
+    base = graph.baseline()
+    half = Shapes(np.maximum(base.widths // 2, 1), base.weight_bits, base.activation_bits, base.dynamic)
+    both = Shapes.concatenate([base, half])
+    assert graph.count_macs(both).tolist() == [graph.macs, graph.count_macs(half)[0]]
+
+
+def test_fingerprint_depends_on_the_architecture_and_not_on_the_weights(families):
+    model, inputs = families("plain_cnn")
+    first = trace(model, inputs).fingerprint
+    nn.init.normal_(model[0].weight)
+    assert trace(model, inputs).fingerprint == first
+    model[5] = nn.GELU()
+    assert trace(model, inputs).fingerprint != first
+
+
+def test_trace_leaves_the_model_as_it_was(families):
+    model, inputs = families("plain_cnn")
+    model.train()
+    model[1].eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    trace(model, inputs)
+    assert model.training
+    assert not model[1].training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_sites_are_the_weights_of_multiplications(families):
+    graph = trace(*families("plain_cnn"))
+    assert [(s.name, s.operator, s.bias) for s in graph.sites] == [
+        ("0.weight", "conv", True),
+        ("4.weight", "conv", True),
+        ("7.weight", "linear", True),
+        ("10.weight", "linear", True),
+    ]
+    assert sum(o.site is not None for o in graph.operators) == 4
+
+
+def test_a_batch_norm_becomes_the_bias_of_its_convolution(families):
+    sites = {s.name: s for s in trace(*families("resnet20")).sites}
+    assert sites["layer1.0.conv1.weight"].bias
+
+
+def test_tied_embedding_is_one_shared_site_and_counts_once(families):
+    model, inputs = families("llama")
+    graph = trace(model, inputs)
+    (shared,) = [s for s in graph.sites if s.shared]
+    assert shared.name == "model.embed_tokens.weight"
+    assert [graph.operators[i].op_class for i in range(len(graph.operators)) if graph.operators[i].site == graph.sites.index(shared)] == ["embedding", "gemm"]
+    assert graph.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_op_classes_of_a_mobile_network(families):
+    classes = Counter(o.op_class for o in trace(*families("mobilenet")).operators if o.macs.terms)
+    assert classes["depthwise"] == 17
+    assert classes["gemm"] == 1
+    assert classes["pointwise"] > 30
+
+
+def test_key_heads_shared_by_query_heads_are_cut_together(families):
+    model, inputs = families("llama")
+    graph = trace(model, inputs)
+    smaller = cut(model, graph, {"model.layers.0.self_attn.q_proj": [0, 2]})
+    attention = smaller.model.layers[0].self_attn
+    assert (attention.q_proj.out_features, attention.k_proj.out_features, attention.o_proj.in_features) == (16, 8, 16)
+
+
+class OptionalTensor(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.linear(x) if x.sum() > 0 else x
+
+
+def test_a_branch_on_data_is_a_trace_error():
+    with pytest.raises(TraceError, match="OptionalTensor"):
+        trace(OptionalTensor(), {"x": torch.randn(2, 4)})
+
+
+def test_inputs_that_do_not_fit_are_a_trace_error():
+    with pytest.raises(TraceError, match="does not run on the example inputs"):
+        trace(nn.Linear(4, 4), (torch.randn(2, 5),))
+    with pytest.raises(TraceError, match="must be a tensor"):
+        trace(nn.Linear(4, 4), {"input": [1.0]})
