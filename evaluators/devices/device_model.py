@@ -45,10 +45,12 @@ class DeviceModel(ABC):
     Attributes:
         key: ``DEVICE[.UNIT]/RUNTIME``, as written in experiments.
         memory_bytes: what a candidate's peak must fit into.
+        tier: of its latency.
     """
 
     key: str
     memory_bytes: int
+    tier: str
 
     @abstractmethod
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:

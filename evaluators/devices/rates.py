@@ -8,8 +8,10 @@ import pydantic
 
 from evaluators.devices.profile import efficiencies, load_profile
 
-__all__ = ["PRECISIONS", "Rate", "Rates", "rates_of"]
+__all__ = ["BLOCK", "PRECISIONS", "Rate", "Rates", "rates_of"]
 
+BLOCK = 8
+"""Channels that vector kernels take at a time."""
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 _STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -18,6 +20,7 @@ class Rate(pydantic.BaseModel):
     """Speed of one op class in one precision, and the sizes at which it is half of that.
 
     A kernel is a product of ``[rows, depth]`` by ``[depth, width]``; each size s contributes a factor s / (s + half). 1e9 multiply-accumulates a second.
+    A width that is not a multiple of ``BLOCK`` makes it slower by the factor ``misaligned``.
     """
 
     model_config = _STRICT
@@ -27,6 +30,7 @@ class Rate(pydantic.BaseModel):
     half_width: float = 0.0
     half_rows: float = 0.0
     half_outputs: float = 0.0
+    misaligned: float = 1.0
 
 
 class Rates(pydantic.BaseModel):
@@ -34,10 +38,10 @@ class Rates(pydantic.BaseModel):
 
     Attributes:
         compute: by precision and op class; ``int8_dynamic`` is optional and else as ``int8``.
-        bandwidth_gb_s: by op class, ``default`` for the rest: how fast activations move.
+        bandwidth_gb_s: by op class, ``default`` for the rest: how fast activations move; ``CLASS_int8`` where integers differ.
         weight_gb_s: how fast weights that do not stay in a cache move.
         cache_bytes: up to how many bytes of weights stay in a cache between inferences; 0 where unknown.
-        launch_us: by op class, ``default`` for the rest.
+        launch_us: by op class, ``default`` for the rest; ``CLASS_int8`` where integers differ.
         overhead_ms: fixed cost of one inference.
         memory_bytes: what the runtime itself occupies.
         fallback: precisions the unit does not compute in.
@@ -69,13 +73,15 @@ class Rates(pydantic.BaseModel):
         table = self.compute.get(f"{precision}_dynamic", {}) if dynamic else {}
         return table.get(op_class) or self.compute[precision][op_class]
 
-    def bandwidth(self, op_class: str) -> float:
-        """1e9 bytes a second."""
-        return self.bandwidth_gb_s.get(op_class, self.bandwidth_gb_s["default"])
+    def bandwidth(self, op_class: str, *, integer: bool = False) -> float:
+        """1e9 bytes a second; ``integer``: of 8-bit activations."""
+        table = self.bandwidth_gb_s
+        return (integer and table.get(f"{op_class}_int8")) or table.get(op_class, table["default"])
 
-    def launch(self, op_class: str) -> float:
-        """Microseconds."""
-        return self.launch_us.get(op_class, self.launch_us["default"])
+    def launch(self, op_class: str, *, integer: bool = False) -> float:
+        """Microseconds; ``integer``: of the 8-bit kernel."""
+        table = self.launch_us
+        return (integer and table.get(f"{op_class}_int8")) or table.get(op_class, table["default"])
 
 
 def rates_of(device: str, unit: str, runtime: str, threads: int | None) -> Rates:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from compressors.graph import ModelGraph, Shapes
 from compressors.targets import Target
 from evaluators.devices.device_model import CostArray, DeviceModel
 from evaluators.devices.kernel_table import KernelTable, kernel_table
-from evaluators.devices.rates import PRECISIONS, Rate, Rates
+from evaluators.devices.rates import BLOCK, PRECISIONS, Rate, Rates
 
 __all__ = ["Interval", "Roofline"]
 
@@ -49,7 +49,10 @@ class _Times:
 
 @dataclass(frozen=True)
 class Roofline(DeviceModel):
-    """Prices candidates with ``rates``; ``target`` decides the kernels and what they compute in."""
+    """Prices candidates with ``rates``; ``target`` decides the kernels and what they compute in.
+
+    ``tier`` holds for every metric that ``other_tiers`` does not name.
+    """
 
     key: str
     memory_bytes: int
@@ -57,16 +60,18 @@ class Roofline(DeviceModel):
     target: Target
     tier: str
     interval: Interval
+    other_tiers: Mapping[str, str] = field(default_factory=dict)
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate."""
         parts = [self._priced(kernel_table(graph, self.target, shapes[i : i + _CHUNK])) for i in range(0, len(shapes), _CHUNK)]
         latency, memory, energy = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(3))
-        return {
-            "latency_ms": self._array(latency, self.interval.latency),
-            "peak_memory_bytes": self._array(memory, self.interval.memory),
-            "energy_mj": self._array(energy, self.interval.energy),
+        found = {
+            "latency_ms": (latency, self.interval.latency),
+            "peak_memory_bytes": (memory, self.interval.memory),
+            "energy_mj": (energy, self.interval.energy),
         }
+        return {name: CostArray(v, v * low, v * high, self.other_tiers.get(name, self.tier)) for name, (v, (low, high)) in found.items()}
 
     def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
         """For the uncompressed model, each kernel's name, what bounds it (``compute``, ``memory`` or ``launch``) and its milliseconds."""
@@ -75,9 +80,6 @@ class Roofline(DeviceModel):
         largest = np.argmax(np.stack([times.compute[:, 0], times.memory[:, 0], times.launch[:, 0]]), axis=0)
         names = ("compute", "memory", "launch")
         return [(k.name, names[b], float(ms)) for k, b, ms in zip(table.kernels, largest, times.kernel[:, 0], strict=True)]
-
-    def _array(self, value: Floats, interval: tuple[float, float]) -> CostArray:
-        return CostArray(value, value * interval[0], value * interval[1], self.tier)
 
     def _priced(self, table: KernelTable) -> tuple[Floats, Floats, Floats]:
         times = self._times(table)
@@ -97,12 +99,14 @@ class Roofline(DeviceModel):
         converted = np.where(table.quantizes, table.inputs + table.outputs, 0.0) + np.where(dynamic, table.inputs, 0.0)
         converted_bytes = converted * (1.0 + float_bytes)
         classes = [k.op_class for k in table.kernels]
-        bandwidth = np.array([rates.bandwidth(c) for c in classes])[:, None]
+        bandwidth = np.where(table.integer, *(np.array([rates.bandwidth(c, integer=i) for c in classes])[:, None] for i in (True, False)))
         streamed = table.stored_bytes > rates.cache_bytes
         weight_rate = np.where(streamed, rates.weight_gb_s, np.maximum(rates.weight_gb_s, rates.bandwidth("default")))
-        memory = activation_bytes / (bandwidth * 1e6) + weight_bytes / (weight_rate * 1e6)
+        memory: Floats = activation_bytes / (bandwidth * 1e6) + weight_bytes / (weight_rate * 1e6)
         conversion = converted_bytes / (rates.bandwidth("quantize") * 1e6)
         compute, picojoules = np.zeros_like(memory), np.zeros_like(memory)
+        is_int8 = (table.precision == PRECISIONS.index("int8")) | table.integer
+        launch = np.where(is_int8, *(np.array([rates.launch(c, integer=i) for c in classes])[:, None] for i in (True, False))) * 1e-3 + conversion
         for k, op_class in enumerate(classes):
             if not table.macs[k].any():
                 continue
@@ -112,7 +116,6 @@ class Roofline(DeviceModel):
                     rate = rates.rate(PRECISIONS[p], op_class, dynamic=bool(is_dynamic))
                     compute[k, rows] = _compute_ms(rate, table.macs[k, rows], table.weights[k, rows], table.outputs[k, rows])
                     picojoules[k, rows] = table.macs[k, rows] * rates.pj_per_mac[rates.runs_as(PRECISIONS[p])]
-        launch = np.array([rates.launch(c) * 1e-3 for c in classes])[:, None] + conversion
         return _Times(compute, memory, launch, activation_bytes + weight_bytes + converted_bytes, picojoules)
 
     def _resident_bits(self, table: KernelTable) -> Floats:
@@ -141,5 +144,7 @@ def _compute_ms(rate: Rate, macs: Floats, weights: Floats, outputs: Floats) -> F
     rows = outputs / np.maximum(np.minimum(width, outputs), 1.0)
     slowdown = (1 + rate.half_depth / np.maximum(depth, 1.0)) * (1 + rate.half_width / np.maximum(width, 1.0))
     slowdown = slowdown * (1 + rate.half_rows / np.maximum(rows, 1.0)) * (1 + rate.half_outputs / np.maximum(outputs, 1.0))
+    if rate.misaligned > 1:
+        slowdown = slowdown * np.where(np.isfinite(width) & (np.rint(width) % BLOCK != 0), rate.misaligned, 1.0)
     milliseconds: Floats = macs * slowdown / (rate.gmacs * 1e6)
     return milliseconds

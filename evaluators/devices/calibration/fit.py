@@ -1,0 +1,121 @@
+"""From microbenchmark times to ``Rates``: least squares on logarithms, with weak priors where few probes speak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.devices.calibration.probes import Probe
+from evaluators.devices.rates import BLOCK, Rate
+
+__all__ = ["Fitted", "fit"]
+
+Floats = NDArray[np.float64]
+_RESIDUAL = 0.1  # how well times of one class are expected to be explained; scales the priors against the data
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the times say.
+
+    Attributes:
+        compute: by precision and op class.
+        bandwidth_gb_s, launch_us: by op class; ``_int8`` is appended for kernels without arithmetic on 8-bit integers.
+        weight_gb_s: how fast weights outside the caches stream.
+        overhead_ms: of one inference.
+        residuals: ``[probes]`` logarithm of predicted over measured.
+    """
+
+    compute: dict[str, dict[str, Rate]]
+    bandwidth_gb_s: dict[str, float]
+    launch_us: dict[str, float]
+    weight_gb_s: float
+    overhead_ms: float
+    residuals: Floats
+
+
+def fit(probes: Sequence[Probe], milliseconds: Floats) -> Fitted:
+    """Fit every op class by itself, after the fixed cost of an inference and the streaming rate have been read off their own probes."""
+    overhead = _overhead(probes, milliseconds)
+    kernel_ms = np.maximum(milliseconds - overhead, 0.05 * milliseconds) / [p.repeats for p in probes]
+    groups: dict[tuple[str, str], list[int]] = {}
+    streaming = 0.0
+    for i, probe in enumerate(probes):
+        if probe.streams:
+            streaming = probe.weights * 4 / (kernel_ms[i] * 1e6)
+        elif not probe.fixed_cost:
+            groups.setdefault((probe.precision, probe.op_class), []).append(i)
+    compute: dict[str, dict[str, Rate]] = {}
+    bandwidth: dict[str, float] = {}
+    launch: dict[str, float] = {}
+    residuals = np.zeros(len(probes))
+    for (precision, op_class), rows in groups.items():
+        members, times = [probes[i] for i in rows], kernel_ms[rows]
+        if members[0].macs:
+            rate, start, residuals[rows] = _fit_compute(members, times)
+            compute.setdefault(precision, {})[op_class] = rate
+            key = op_class if precision == "fp32" else f"{op_class}_{precision}"
+        else:
+            key = op_class if precision == "fp32" else f"{op_class}_{precision}"
+            bandwidth[key], start, residuals[rows] = _fit_bandwidth(members, times)
+        launch[key] = start
+    bandwidth["default"] = bandwidth["elementwise"]
+    launch["default"] = launch["elementwise"]
+    return Fitted(compute, bandwidth, launch, streaming, overhead, residuals)
+
+
+def _overhead(probes: Sequence[Probe], milliseconds: Floats) -> float:
+    (one, t_one), (many, t_many) = sorted(((p.repeats, t) for p, t in zip(probes, milliseconds, strict=True) if p.fixed_cost), key=lambda pair: pair[0])
+    return float(max((t_one * many - t_many * one) / (many - one), 0.2 * t_one))
+
+
+def _fit_compute(probes: Sequence[Probe], times: Floats) -> tuple[Rate, float, Floats]:
+    macs = np.array([p.macs for p in probes])
+    weights, outputs = (np.array([getattr(p, name) for p in probes]) for name in ("weights", "outputs"))
+    depth = macs / outputs
+    width = np.where(weights > 0, weights / depth, np.inf)
+    rows = outputs / np.minimum(width, outputs)
+    misaligned = np.isfinite(width) & (np.where(np.isfinite(width), width, 0) % BLOCK != 0)
+
+    def predicted(p: Floats) -> Floats:
+        gmacs, half_depth, half_width, half_rows, launch_us, factor = np.exp(p)
+        slowdown = (1 + half_depth / depth) * (1 + half_width / width) * (1 + half_rows / rows) * np.where(misaligned, factor, 1.0)
+        return np.asarray(macs * slowdown / (gmacs * 1e6) + launch_us * 1e-3)
+
+    best = float(np.max(macs / (times * 1e6)))
+    centre, spread = np.log([best * 1.1, 4.0, 3.0, 1.0, 3.0, 1.0]), np.array([0.5, 1.5, 1.5, 2.0, 1.0, 0.5])
+    p = _minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)
+    gmacs, half_depth, half_width, half_rows, launch_us, factor = (float(f"{v:.4g}") for v in np.exp(p))
+    rate = Rate(gmacs=gmacs, half_depth=half_depth, half_width=half_width, half_rows=half_rows, misaligned=max(factor, 1.0))
+    return rate, launch_us, np.log(predicted(p) / times)
+
+
+def _fit_bandwidth(probes: Sequence[Probe], times: Floats) -> tuple[float, float, Floats]:
+    traffic = np.array([(p.inputs + p.outputs) * p.element_bytes for p in probes])
+
+    def predicted(p: Floats) -> Floats:
+        gb_s, launch_us = np.exp(p)
+        return np.asarray(traffic / (gb_s * 1e6) + launch_us * 1e-3)
+
+    centre, spread = np.log([float(np.max(traffic / (times * 1e6))), 2.0]), np.array([0.5, 1.0])
+    p = _minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)
+    gb_s, launch_us = (float(f"{v:.4g}") for v in np.exp(p))
+    return gb_s, launch_us, np.log(predicted(p) / times)
+
+
+def _minimise(residuals: Callable[[Floats], Floats], start: Floats, steps: int = 60) -> Floats:
+    """Levenberg-Marquardt with numerical derivatives."""
+    p, damping = start.copy(), 1.0
+    r = residuals(p)
+    for _ in range(steps):
+        jacobian = np.stack([(residuals(p + 1e-5 * e) - r) / 1e-5 for e in np.eye(len(p))], axis=1)
+        step = np.linalg.solve(jacobian.T @ jacobian + damping * np.eye(len(p)), -jacobian.T @ r)
+        trial = residuals(p + step)
+        if trial @ trial < r @ r:
+            p, r, damping = p + step, trial, damping / 3
+        else:
+            damping *= 4
+    return p

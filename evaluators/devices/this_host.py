@@ -1,0 +1,123 @@
+"""``this-host/onnxruntime``: the cost model of the machine at hand, from a calibration done once and cached."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pydantic
+import yaml
+
+from compressors.errors import UserError
+from evaluators.devices.names import THIS_HOST, parse_device
+
+if TYPE_CHECKING:
+    from evaluators.devices.calibration.calibrate import Calibration
+    from evaluators.devices.device_model import DeviceModel
+
+__all__ = ["DEFAULT_THREADS", "calibration_path", "read_calibration", "this_host"]
+
+DEFAULT_THREADS = 1
+"""A study's workers share the machine, so one thread is what a candidate can count on; ``this-host:4t`` asks for more."""
+
+_LEAST_RESIDUAL = 0.2  # whole networks are explained less well than the microbenchmarks they were fitted to
+_models: dict[tuple[int, Path], DeviceModel] = {}
+
+
+def calibration_path(threads: int) -> Path:
+    """Where the calibration of this machine, with these versions and threads, is cached."""
+    from compressors.recipe import fingerprint
+    from evaluators.devices.calibration.calibrate import identity
+
+    root = Path(os.environ.get("COMPARETO_CACHE") or Path.home() / ".cache" / "compareto")
+    return root / "devices" / f"{THIS_HOST}.onnxruntime.{fingerprint(identity(threads))}.yaml"
+
+
+def this_host(progress: Callable[[str], None], threads: int | None = None, *, again: bool = False) -> DeviceModel:
+    """The model of this machine: from the cache, else calibrated now, else, on a machine too noisy for it, the nearest profile.
+
+    Args:
+        progress: receives a line at a time.
+        threads: that a session uses; ``DEFAULT_THREADS`` where None.
+        again: calibrate even if a calibration is cached.
+
+    Raises:
+        UserError: more threads than the machine has cores, or the cache folder cannot be written.
+    """
+    from evaluators.devices.calibration.calibrate import NoisyMachineError, calibrate
+
+    count = threads or DEFAULT_THREADS
+    cores = os.cpu_count() or 1
+    if count > cores:
+        raise UserError(f"{THIS_HOST}: {count} threads were asked for, this machine has {cores} cores")
+    path = calibration_path(count)
+    if (count, path) in _models and not again:
+        return _models[count, path]
+    key = f"{THIS_HOST}/onnxruntime" + ("" if threads is None else f":{threads}t")
+    with _locked(path):
+        found = None if again else read_calibration(path)
+        if found is None:
+            try:
+                found = calibrate(count, progress)
+            except NoisyMachineError as error:
+                model = _nearest(key)
+                progress(f"{THIS_HOST} cannot be calibrated ({error}); the profile {_nearest_profile()} is used instead, tier spec-only")
+                _models[count, path] = model
+                return model
+            _write(path, found)
+            progress(f"{THIS_HOST} is calibrated: residual {found.residual:.0%}, spread {found.spread:.0%}, kept in {path}")
+    _models[count, path] = model = _model(key, found)
+    return model
+
+
+def _model(key: str, calibration: Calibration) -> DeviceModel:
+    from compressors.targets import target_named
+    from evaluators.devices.roofline import Interval, Roofline
+
+    factor = math.exp(1.645 * max(calibration.residual, _LEAST_RESIDUAL))
+    interval = Interval(latency=(1 / factor, factor), memory=(0.7, 1.6), energy=(0.2, 5.0))
+    return Roofline(key, int(calibration.memory_bytes), calibration.rates, target_named("onnxruntime"), "host-calibrated", interval, {"energy_mj": "spec-only"})
+
+
+def _nearest_profile() -> str:
+    return "x86-server-core" if platform.machine().lower() in ("x86_64", "amd64") else "raspberry-pi-5"
+
+
+def _nearest(key: str) -> DeviceModel:
+    from evaluators.devices.registry import spec_model
+
+    return spec_model(parse_device(f"{_nearest_profile()}/onnxruntime"), called=key)
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """The cached calibration; None where there is none, or none of this version."""
+    from evaluators.devices.calibration.calibrate import Calibration
+
+    try:
+        return Calibration.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, pydantic.ValidationError):
+        return None
+
+
+def _write(path: Path, calibration: Calibration) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(yaml.safe_dump(calibration.model_dump(), sort_keys=False), encoding="utf-8")
+    partial.replace(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process calibrates at a time; two at once would disturb each other."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except PermissionError as error:
+        raise UserError(f"the cache folder {path.parent} cannot be written: {error.strerror}; set COMPARETO_CACHE to one that can") from error
