@@ -10,13 +10,18 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from compressors.errors import TrialError, UserError
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
-COMMANDS = ("search", "check", "trace", "front", "report", "apply", "export", "verify", "devices")
+COMMANDS = tuple(
+    command
+    for command in ("search", "check", "trace", "front", "report", "apply", "export", "verify", "devices")
+    if find_spec(f"search.commands.{command}") is not None
+)
 """In the order of ``--help``; each is a module of ``search.commands`` with ``register(subparsers)``."""
 
 
@@ -27,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Searches for the best ways to compress a neural network: the Pareto front of quality against latency, size, memory and energy.",
         epilog="Start with: compareto search quickstart",
     )
-    parser.add_argument("--version", action="version", version=f"compareto {version('compareto')}")
+    parser.add_argument("--version", action="version", version=f"compareto {_version()}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         import_module(f"search.commands.{command}").register(subparsers)
@@ -52,6 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _version() -> str:
+    try:
+        return version("compareto")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
 
 
 if __name__ == "__main__":

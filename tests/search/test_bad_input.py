@@ -1,0 +1,99 @@
+"""Mistakes of a user, through the command line: exit code 2, one message that says what and where, no traceback."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search.cli import main
+
+FACTORY = """
+import torch
+from torch import nn
+
+
+def small(outputs: int = 10) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, outputs))
+
+
+def raises() -> nn.Module:
+    raise ValueError("the weights are in another castle")
+
+
+def too_few() -> nn.Module:
+    return small(7)
+"""
+
+EXPERIMENT: dict[str, Any] = {
+    "model": {"factory": "models.py:small"},
+    "data": {"dataset": "sklearn/digits"},
+    "devices": ["raspberry-pi-5/onnxruntime"],
+    "objectives": ["accuracy", "latency_ms@raspberry-pi-5"],
+    "recipe": [{"prune": {"ratio": {"channels": {"uniform": [0.0, 0.5]}}}}, {"quantize": {"weight_bits": {"choice": [4, 8]}}}],
+    "search": {"trials": 2},
+}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "models.py").write_text(FACTORY)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(EXPERIMENT))
+    return path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
+    code = main([str(a) for a in argv])
+    printed = capsys.readouterr()
+    assert code == 2, printed
+    assert printed.err.startswith("error: ")
+    assert "Traceback" not in printed.err + printed.out
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("modle=1", "modle: unknown key 'modle'"),
+        ("search.trials=many", "search.trials: 'many' is not accepted; accepted: a valid integer"),
+        ("recipe[0].prune.ratio={uniform: [0.8, 0.1]}", "recipe[0].prune.ratio: low 0.8 is above high 0.1; accepted: low <= high"),
+        ("devices[0]=raspberry-pi-6", "devices[0]: "),
+        ("devices[0]=raspberry-pi-5/onxruntime", "devices[0]: "),
+        ("target=onxruntime", "did you mean 'onnxruntime'"),
+        ("objectives[0]=acuracy", "objectives[0]: unknown metric 'acuracy'"),
+        ("recipe[0].prune.criterion=l7", "recipe[0].prune.criterion: 'l7' is not accepted; accepted: 'l1'"),
+        ("recipe[1]={quantise: {}}", "recipe[1]: unknown step 'quantise'"),
+        ("recipe[0].prune.exclude=[hed.*]", "recipe[0].prune.exclude: 'hed.*' matches nothing"),
+        ("recipe[0].prune.ratio={heads: 0.5}", "recipe[0].prune.ratio.heads: the model has no prunable axis of kind 'heads'"),
+        ("objectives[1]=latency_ms@a100", "objectives[1]: device 'a100' is not listed under devices"),
+        ("model.factory=nowhere.py:small", "nowhere.py"),
+        ("model.factory=models.py:smal", "smal"),
+        ("model.weights=nowhere.safetensors", "nowhere.safetensors"),
+        ("model.factory=models.py:raises", "the weights are in another castle"),
+        ("model.factory=models.py:too_few", "10"),
+    ],
+)
+def test_experiments_with_a_mistake(experiment: Path, capsys: pytest.CaptureFixture[str], override: str, said: str) -> None:
+    assert said in refused(capsys, "check", experiment, "--set", override)
+
+
+def test_a_missing_experiment_file(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no experiment file" in refused(capsys, "check", experiment.parent / "nowhere.yaml")
+
+
+def test_an_override_that_is_not_one(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "accepted: key=value" in refused(capsys, "check", experiment, "--set", "search.trials")
+
+
+def test_resume_needs_a_name(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--resume needs --name" in refused(capsys, "search", experiment, "--resume")
+
+
+def test_a_command_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["serach"])
+    assert caught.value.code == 2
+    assert "invalid choice: 'serach'" in capsys.readouterr().err
