@@ -46,8 +46,8 @@ def _patch_layer(module: nn.Module, path: str, old: Mapping[str, tuple[int, ...]
         module.num_embeddings, module.embedding_dim = weight.shape
     elif isinstance(module, nn.modules.conv._ConvNd):  # noqa: SLF001  (the one common base of convolutions)
         first, second = (1, 0) if module.transposed else (0, 1)
-        if module.groups > 1 and module.groups == module.in_channels:
-            module.groups = weight.shape[0] // (old[f"{prefix}weight"][0] // module.groups)
+        if module.groups > 1:
+            module.groups = module.groups * weight.shape[0] // old[f"{prefix}weight"][0]
         module.out_channels = weight.shape[first] * (module.groups if module.transposed else 1)
         module.in_channels = weight.shape[second] * (1 if module.transposed else module.groups)
     elif isinstance(module, nn.modules.batchnorm._NormBase):  # noqa: SLF001  (the one common base of batch and instance norms)

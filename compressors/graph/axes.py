@@ -42,7 +42,7 @@ def assign_axes(found: Propagation) -> AxisTable:
     roles: dict[Leaf, set[str]] = defaultdict(set)
     for mark in found.marks:
         below = [leaf for leaf in leaves(mark.dim) if leaf.kind == "width" and leaf not in opaque]
-        shared = isinstance(resolve(mark.dim), Product)
+        shared = len([leaf for leaf in leaves(mark.dim) if leaf.kind != "input"]) > 1
         for leaf in below:
             if mark.role == "produced":
                 if mark.module not in producers[leaf]:

@@ -67,7 +67,7 @@ def _macs(step: Step, table: AxisTable) -> Polynomial:
 
 def _weight(step: Step) -> Value | None:
     """The parameter that the op multiplies by, or looks rows up in."""
-    if step.op_class in ("conv", "gemm", "embedding"):
+    if step.op_class in ("conv", "gemm", "embedding") and "weight" in step.arguments:
         weight = step.arguments["weight"]
     elif step.call.name in ("mm", "addmm", "matmul"):
         weight = step.arguments["other" if step.call.name == "matmul" else "mat2"]

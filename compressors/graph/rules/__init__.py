@@ -58,6 +58,7 @@ _CONTRACTIONS: dict[str, tuple[Rule, str]] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), (contraction.convolution, "conv")),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), (contraction.convolution_transpose, "conv")),
     **dict.fromkeys(("mm", "bmm", "matmul", "addmm", "baddbmm", "mv"), (contraction.matmul, "matmul")),
+    **dict.fromkeys(("gru", "lstm", "rnn_tanh", "rnn_relu"), (contraction.recurrent, "gemm")),
     "linear": (contraction.linear, "gemm"),
     "scaled_dot_product_attention": (contraction.attention, "attention"),
     "embedding": (contraction.embedding, "embedding"),

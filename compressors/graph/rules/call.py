@@ -77,6 +77,10 @@ class Call:
         """``why`` with the place in the model."""
         return f"{why} ({self.name} in {self.module or 'the model'})"
 
+    def width(self, size: int) -> Dimension:
+        """A new dimension that nothing is known of."""
+        return ONE if size == 1 else Leaf(size)
+
     def constant(self, size: int, why: str = "a size that the code sets") -> Dimension:
         """A new dimension that cannot be cut."""
         return ONE if size == 1 else Leaf(size, "constant", self.reason(why))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from compressors.graph.dims import ONE, Dimension, leaves, product
 from compressors.graph.rules.call import Call, Dims
 
-__all__ = ["attention", "convolution", "convolution_transpose", "embedding", "linear", "matmul"]
+__all__ = ["attention", "convolution", "convolution_transpose", "embedding", "linear", "matmul", "recurrent"]
 
 
 def linear(call: Call) -> Dims:
@@ -24,7 +24,7 @@ def linear(call: Call) -> Dims:
 
 
 def convolution(call: Call) -> Dims:
-    """Convolutions; a depthwise one ties its output to its input, other groups are fixed."""
+    """Convolutions; a depthwise one ties its output to its input, a grouped one by whole groups."""
     inputs, weight, bias = call.dims("input"), call.dims("weight"), call.optional_dims("bias")
     groups = call["groups"]
     spatial = len(weight) - 2
@@ -34,8 +34,11 @@ def convolution(call: Call) -> Dims:
     elif groups == channels.size:
         call.tie(weight[0], product((channels, call.constant(weight[0].size // groups, "the channel multiplier"))))
     else:
-        for dim in (channels, weight[0], weight[1]):
-            call.fix(dim, "a grouped convolution")
+        # Whole groups can go; the channels of a group stay together.
+        whole = call.width(groups)
+        call.fix(weight[1], "the channels of one group")
+        call.tie(channels, product((whole, weight[1])))
+        call.tie(weight[0], product((whole, call.constant(weight[0].size // groups, "the channels of one group"))))
     if bias is not None:
         call.tie(weight[0], bias[0])
     output = (*inputs[: -spatial - 1], weight[0], *call.constants(call.output_shape()[-spatial:]))
@@ -76,7 +79,8 @@ def matmul(call: Call) -> Dims:
     batch = call.broadcast([a[:-2], b[:-2]])
     output = (*batch, *left, *right)
     call.macs.append((*output, inner))
-    if len(batch) >= 2:
+    if any(leaf.kind == "width" for dim in batch for leaf in leaves(dim)):
+        # Attention written out: what is batched over beside the inputs' sizes are heads.
         call.mark("heads", batch[-1])
         for dim in (inner, *left, *right):
             if any(leaf.kind == "width" for leaf in leaves(dim)):
@@ -112,6 +116,19 @@ def attention(call: Call) -> Dims:
     call.macs.append((*query[:-1], key[-2], query[-1]))
     call.macs.append((*query[:-1], key[-2], value[-1]))
     return (*query[:-1], value[-1])
+
+
+def recurrent(call: Call) -> list[Dims]:
+    """GRU, LSTM and plain recurrent layers: their gates are interleaved in the weights, which are fixed."""
+    inputs = call.dims("input")
+    for node in call.tensors():
+        for dim in call.known(node):
+            call.fix(dim, "a recurrent layer")
+    for node in call["params"]:
+        weight = call.known(node)
+        if len(weight) == 2:
+            call.macs.append((*inputs[:-1], *weight))
+    return [call.constants(call.output_shape(i), "a recurrent layer") for i in range(len(call.node.meta["val"]))]
 
 
 def embedding(call: Call) -> Dims:
