@@ -39,6 +39,9 @@ EXPERIMENT: dict[str, Any] = {
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path / "cache"))
+    for constants in ("huggingface_hub.constants", "datasets.config"):
+        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)
+    (tmp_path / "empty.csv").write_text("text,label\n")
     (tmp_path / "models.py").write_text(FACTORY)
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(EXPERIMENT))
@@ -73,7 +76,13 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
         ("model.factory=models.py:smal", "smal"),
         ("model.weights=nowhere.safetensors", "nowhere.safetensors"),
         ("model.factory=models.py:raises", "the weights are in another castle"),
-        ("model.factory=models.py:too_few", "10"),
+        ("model.factory=models.py:too_few", "7 labels, the data 10 classes"),
+        ("data.splits={report: test}", "data.splits.report: no source split 'test'; present: all"),
+        ("data.columns={label: digit}", "data.columns.label: no column 'digit' in split 'all'; present: image, label"),
+        ("data={files: {train: nowhere.csv}}", "data.files.train: no file"),
+        ("data={files: {train: empty.csv}}", "empty.csv"),
+        ("data.dataset=nobody/nothing", "data.dataset: 'nobody/nothing' is neither a folder nor reachable on the hub"),
+        ("model={pretrained: nobody/nothing}", "'nobody/nothing'"),
     ],
 )
 def test_experiments_with_a_mistake(experiment: Path, capsys: pytest.CaptureFixture[str], override: str, said: str) -> None:
