@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pydantic
 import yaml
@@ -59,7 +59,7 @@ class Experiment(pydantic.BaseModel):
     folder: Path = pydantic.Field(default_factory=Path.cwd)
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         """Read an experiment file; ``quickstart`` is the one that comes with the package.
 
         Args:
@@ -83,7 +83,7 @@ class Experiment(pydantic.BaseModel):
             raise UserError(f"{file}:\n{error}") from None
 
     @classmethod
-    def from_plain(cls, data: Mapping[str, Any], *, folder: Path | None = None, name: str = "experiment") -> Self:
+    def from_plain(cls, data: Mapping[str, Any], *, folder: Path | None = None, name: str = "experiment") -> Experiment:
         """Validate plain data; ``folder`` and ``name`` are used where ``data`` does not say.
 
         Raises:

@@ -93,7 +93,10 @@ def test_one_budget_at_a_time() -> None:
             changed(recipe__0__prune__ratio={"channels": {"uniform": [0.8, 0.0]}}),
             "recipe[0].prune.ratio.channels: low 0.8 is above high 0.0; accepted: low <= high",
         ),
-        (changed(recipe__0__prune__ratio={"channels": {"uniform": [0.0, 1.5]}}), "recipe[0].prune.ratio: the ratio of channels must be a number in [0, 1), got 1.5"),
+        (
+            changed(recipe__0__prune__ratio={"channels": {"uniform": [0.0, 1.5]}}),
+            "recipe[0].prune.ratio: the ratio of channels must be a number in [0, 1), got 1.5",
+        ),
         (changed(recipe__0__prune__critereon="l2"), "recipe[0].prune.critereon: unknown key 'critereon'"),
         (changed(recipe__0__prune__critereon="l2"), "did you mean 'criterion'?"),
         (changed(recipe__0__prune__criterion={"choice": ["l2", "l3"]}), "recipe[0].prune.criterion: 'l3' is not accepted"),
