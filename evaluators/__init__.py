@@ -1,0 +1,1 @@
+"""How good a model is: tasks measure quality, device models predict cost. May read ``compressors``, never ``search``."""

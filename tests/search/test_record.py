@@ -28,7 +28,7 @@ def test_a_record_is_one_line() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", RECORD.to_json().replace('"ok"', '"fine"'), RECORD.to_json()[:-20]])
 def test_a_corrupt_record_names_its_source(text: str) -> None:
-    with pytest.raises(UserError, match="records/0003.json is not a valid trial record"):
+    with pytest.raises(UserError, match=r"records/0003\.json is not a valid trial record"):
         TrialRecord.from_json(text, "records/0003.json")
 
 

@@ -1,0 +1,158 @@
+"""The one training loop: fitting, recovery after pruning and distillation all run it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from compressors.context import Batch, TrainingData, logits_of
+from compressors.errors import DivergedError, OutOfMemoryError
+
+__all__ = ["Schedule", "TrainingSpec", "learning_rate_at", "train"]
+
+Schedule = Literal["constant", "linear", "cosine", "exponential", "onecycle"]
+_PositiveInt = Annotated[int, pydantic.Field(gt=0)]
+_Positive = Annotated[float, pydantic.Field(gt=0)]
+
+
+class TrainingSpec(pydantic.BaseModel):
+    """How to train.
+
+    Attributes:
+        epochs, steps: length of the full schedule; give one.
+        learning_rate: its peak.
+        schedule: of the learning rate over all steps; ``onecycle`` warms up over the first tenth and falls as a cosine to zero [Smith2018].
+        optimizer: ``adamw`` or ``sgd`` (momentum 0.9, Nesterov).
+        batch_size: None is the task's.
+        label_smoothing: of the hard loss of ``fit``.
+        clip: largest norm of the gradient; None is no limit.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    epochs: _PositiveInt | None = None
+    steps: _PositiveInt | None = None
+    learning_rate: _Positive = 1e-3
+    schedule: Schedule = "cosine"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.0
+    batch_size: _PositiveInt | None = None
+    label_smoothing: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
+    clip: _Positive | None = 1.0
+
+    @pydantic.model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        return self
+
+    def total_steps(self, data: TrainingData) -> int:
+        """Steps of the full schedule."""
+        return self.steps or int(self.epochs or 0) * data.steps("train", batch_size=self.batch_size)
+
+
+def learning_rate_at(schedule: Schedule, progress: float) -> float:
+    """The factor on the peak learning rate at ``progress`` in [0, 1] of the full schedule."""
+    if schedule == "linear":
+        return 1 - progress
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    if schedule == "exponential":
+        return float(0.01**progress)
+    if schedule == "onecycle":
+        warm = 0.1
+        return 0.04 + 0.96 * progress / warm if progress < warm else 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
+    return 1.0
+
+
+def train(
+    model: nn.Module,
+    data: TrainingData,
+    spec: TrainingSpec,
+    *,
+    loss: Callable[[Tensor, Batch], Tensor],
+    seed: int,
+    budget: float = 1.0,
+    device: torch.device | None = None,
+    log: Callable[[str], None] | None = None,
+    prefix: str = "",
+    baseline: float | None = None,
+) -> nn.Module:
+    """Train ``model`` in place and leave it in eval mode.
+
+    Args:
+        model: any module; called with keyword inputs.
+        data: batches of the ``train`` split; the metric of a progress line is read on ``search``.
+        spec: the schedule, laid out for the whole budget.
+        loss: mean loss of logits and batch.
+        seed: of the order of examples, augmentation and dropout.
+        budget: fraction of the schedule to run, in (0, 1].
+        device: where to train.
+        log: receives one line an epoch: loss, metric, drop.
+        prefix: put in front of each line.
+        baseline: the uncompressed model's metric, for the drop.
+
+    Raises:
+        DivergedError: the loss is not finite; names the step.
+        OutOfMemoryError: the device has too little memory.
+    """
+    device = device or torch.device("cpu")
+    total = spec.total_steps(data)
+    last = max(1, round(total * budget))
+    per_epoch = data.steps("train", batch_size=spec.batch_size)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if spec.optimizer == "adamw":
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay, momentum=0.9, nesterov=True)
+    model.to(device).train()
+    step, epoch, started = 0, 0, time.monotonic()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        while step < last:
+            running = 0.0
+            for batch in data.batches("train", seed=seed + epoch, batch_size=spec.batch_size):
+                if step >= last:
+                    break
+                for group in optimizer.param_groups:
+                    group["lr"] = spec.learning_rate * learning_rate_at(spec.schedule, step / total)
+                running += _step(model, optimizer, parameters, batch.to(device), loss, spec.clip, step)
+                step += 1
+            epoch += 1
+            if log is not None:
+                done = min(per_epoch, step - (epoch - 1) * per_epoch)
+                model.eval()
+                name, value = data.score(model, "search")
+                model.train()
+                drop = "" if baseline is None else f", drop {baseline - value:+.4f}"
+                log(f"{prefix}epoch {epoch}: loss {running / max(1, done):.4f}, {name} {value:.4f}{drop}, step {step}/{total}, {time.monotonic() - started:.0f} s")
+    return model.eval()
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    batch: Batch,
+    loss: Callable[[Tensor, Batch], Tensor],
+    clip: float | None,
+    step: int,
+) -> float:
+    try:
+        value = loss(logits_of(model(**batch.inputs)), batch)
+        if not torch.isfinite(value):
+            raise DivergedError(f"the loss is {value.item()} at step {step}; lower the learning rate")
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(f"training ran out of memory at step {step}: {error}") from error
+    return float(value.item())

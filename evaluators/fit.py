@@ -1,0 +1,35 @@
+"""``fit``: train a baseline that has no head or no training yet."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compressors.context import Batch
+from compressors.training import TrainingSpec, train
+from evaluators.tasks.task import Task
+
+__all__ = ["FitSpec", "fit"]
+
+FitSpec = TrainingSpec
+"""The ``fit:`` section of an experiment."""
+
+
+def fit(model: nn.Module, task: Task, spec: FitSpec, *, seed: int, device: torch.device | None = None, log: Callable[[str], None] | None = None) -> nn.Module:
+    """A trained copy of ``model``, in eval mode.
+
+    Raises:
+        DivergedError, OutOfMemoryError: see ``train``.
+    """
+
+    def loss(logits: Tensor, batch: Batch) -> Tensor:
+        if not spec.label_smoothing:
+            return task.loss(logits, batch)
+        flat = logits.reshape(-1, logits.shape[-1])
+        return functional.cross_entropy(flat, batch.labels.reshape(-1), ignore_index=-100, label_smoothing=spec.label_smoothing)
+
+    return train(copy.deepcopy(model), task, spec, loss=loss, seed=seed, device=device, log=log, prefix="fit ")

@@ -1,0 +1,210 @@
+"""The ``model:`` section of an experiment: a factory function or a pretrained model, as a live module."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import pydantic
+import torch
+from torch import nn
+
+from compressors.context import logits_of
+from compressors.errors import UserError, near_miss
+
+if TYPE_CHECKING:
+    from evaluators.tasks.task import Task
+
+__all__ = ["ModelSpec", "input_name", "load_model", "model_fingerprint"]
+
+TaskName = Literal["image-classification", "text-classification", "causal-lm"]
+_AUTO = {
+    "image-classification": "AutoModelForImageClassification",
+    "text-classification": "AutoModelForSequenceClassification",
+    "causal-lm": "AutoModelForCausalLM",
+}
+
+
+class ModelSpec(pydantic.BaseModel):
+    """Which model.
+
+    Attributes:
+        factory: ``file.py:function`` next to the experiment, or ``package.module:function``; called with ``arguments``.
+        arguments: keyword arguments of the factory.
+        weights: safetensors, or a state dict (.pt, .pth) that is read with ``weights_only``.
+        pretrained: folder or hub id of a ``transformers`` model.
+        revision: of the hub id.
+        task: what the model is for.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    factory: str | None = None
+    arguments: dict[str, Any] = pydantic.Field(default_factory=dict)
+    weights: str | None = None
+    pretrained: str | None = None
+    revision: str | None = None
+    task: TaskName = "image-classification"
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.factory) == bool(self.pretrained):
+            raise ValueError("give either factory (file.py:function) or pretrained (a folder or hub id)")
+        if self.factory and ":" not in self.factory:
+            raise ValueError(f"factory {self.factory!r} names no function; accepted: file.py:function or package.module:function")
+        if self.pretrained and (self.weights or self.arguments):
+            raise ValueError("weights and arguments belong to factory; a pretrained model brings its own")
+        return self
+
+
+def _factory_module(spec: ModelSpec, folder: Path) -> tuple[ModuleType, str]:
+    place, _, function = str(spec.factory).rpartition(":")
+    if not place.endswith(".py"):
+        try:
+            return importlib.import_module(place), function
+        except ImportError as error:
+            raise UserError(f"model.factory: cannot import {place!r}: {error}") from error
+    path = folder / place
+    if not path.is_file():
+        raise UserError(f"model.factory: no file {path}")
+    source = path.read_bytes()
+    name = f"_compareto_factory_{hashlib.sha256(source).hexdigest()[:12]}"
+    if name not in sys.modules:
+        loading = importlib.util.spec_from_file_location(name, path)
+        assert loading is not None
+        assert loading.loader is not None
+        module = importlib.util.module_from_spec(loading)
+        sys.modules[name] = module
+        try:
+            loading.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise UserError(f"model.factory: {path.name} raises {type(error).__name__} when it is loaded: {error}") from error
+    return sys.modules[name], function
+
+
+def _factory(spec: ModelSpec, folder: Path) -> Callable[..., Any]:
+    module, function = _factory_module(spec, folder)
+    found = getattr(module, function, None)
+    if not callable(found):
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise UserError(f"model.factory: {spec.factory!r} has no function {function!r}{near_miss(function, names)}")
+    return found  # type: ignore[no-any-return]
+
+
+def _build(spec: ModelSpec, folder: Path) -> nn.Module:
+    factory = _factory(spec, folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        try:
+            model = factory(**spec.arguments)
+        except Exception as error:
+            raise UserError(f"model.factory: {spec.factory} raises {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model.factory: {spec.factory} returns {type(model).__name__}; accepted: a torch.nn.Module")
+    return model
+
+
+def input_name(spec: ModelSpec, folder: Path) -> str:
+    """The keyword of the model's (first) input."""
+    if spec.pretrained:
+        return "pixel_values" if spec.task == "image-classification" else "input_ids"
+    return next(iter(inspect.signature(_build(spec, folder).forward).parameters))
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise UserError(f"model.weights: no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # safetensors and torch.load raise many classes for the one fact that this is not a state dict.
+        raise UserError(f"model.weights: cannot read {path} as a state dict: {str(error).splitlines()[0]}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise UserError(f"model.weights: {path} does not hold a state dict of tensors")
+    return {str(k).removeprefix("module."): v for k, v in state.items()}
+
+
+def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
+    import transformers
+
+    name, local = str(spec.pretrained), folder / str(spec.pretrained)
+    source = str(local) if local.exists() else name
+    options: dict[str, Any] = {"revision": spec.revision} if spec.revision and not local.exists() else {}
+    options["local_files_only"] = local.exists()
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, **options)
+        classes: int | None = getattr(task, "classes", None)
+        if spec.task == "causal-lm":
+            config.use_cache = False
+        elif any("ForSequenceClassification" in a or "ForImageClassification" in a for a in config.architectures or ()):
+            if classes is not None and config.num_labels != classes:
+                raise UserError(f"model.pretrained: the head has {config.num_labels} labels, the data {classes} classes")
+        else:
+            config.num_labels = classes
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = getattr(transformers, _AUTO[spec.task]).from_pretrained(source, config=config, dtype=torch.float32, **options)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"model.pretrained: {name!r} is neither a folder with a model nor reachable on the hub: {first}") from error
+    finally:
+        transformers.logging.set_verbosity(level)
+    return model  # type: ignore[no-any-return]
+
+
+def load_model(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
+    """The model in eval mode.
+
+    Raises:
+        UserError: a missing file or function, a factory that raises, weights that do not fit, a hub that cannot be reached, a head
+            whose label count is not the data's.
+    """
+    if spec.pretrained:
+        model = _pretrained(spec, folder, task)
+    else:
+        model = _build(spec, folder)
+        if spec.weights:
+            state, own = _read_weights(folder / spec.weights), model.state_dict()
+            wrong = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+            wrong += [k for k in state if k not in own or state[k].shape != own[k].shape]
+            if wrong:
+                raise UserError(f"model.weights: {spec.weights} does not fit the model; {len(wrong)} differ, such as {', '.join(wrong[:3])}")
+            model.load_state_dict(state, strict=False)
+    model.eval()
+    _check_head(model, task)
+    return model
+
+
+def _check_head(model: nn.Module, task: Task) -> None:
+    classes: int | None = getattr(task, "classes", None)
+    try:
+        with torch.no_grad():
+            logits = logits_of(model(**task.example_inputs))
+    except Exception as error:
+        raise UserError(f"model: does not run on an example of the data: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+    if classes is not None and logits.shape[-1] < classes:
+        raise UserError(f"model: the head has {logits.shape[-1]} labels, the data {classes} classes")
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """Sixteen hexadecimal digits over the class, the structure and the weights."""
+    digest = hashlib.sha256(repr(model).encode())
+    for name, value in model.state_dict().items():
+        digest.update(f"{name}/{value.dtype}/{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else str(value.item()).encode())
+    return digest.hexdigest()[:16]

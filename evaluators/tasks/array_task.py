@@ -1,0 +1,138 @@
+"""A task whose examples lie in memory as arrays: what our three tasks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compressors.context import Batch, logits_of
+from compressors.errors import DivergedError
+from evaluators.metric import Estimate, Metric
+from evaluators.tasks.intervals import mean_interval, wilson
+from evaluators.tasks.task import Predict, Task
+
+__all__ = ["ACCURACY", "LOSS", "PERPLEXITY", "ArrayTask", "module_predict"]
+
+ACCURACY = Metric("accuracy", "", "max", "observed")
+LOSS = Metric("loss", "nats", "min", "observed")
+PERPLEXITY = Metric("perplexity", "", "min", "observed")
+
+
+def module_predict(model: nn.Module) -> Predict:
+    """A torch module as a ``Predict``; evaluated in eval mode without gradients, its mode restored."""
+
+    def predict(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        training = model.training
+        if training:
+            model.eval()
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        try:
+            with torch.no_grad():
+                logits = logits_of(model(**{name: torch.from_numpy(value).to(device) for name, value in inputs.items()}))
+        finally:
+            if training:
+                model.train()
+        return {"logits": logits.float().cpu().numpy()}
+
+    return predict
+
+
+@dataclass
+class ArrayTask(Task):
+    """Examples as arrays.
+
+    Attributes:
+        arrays: per split, input name to ``[examples, ...]`` and ``labels``; images as uint8 ``[examples, channels, height, width]``.
+        prepare: raw inputs of one batch to model inputs, such as normalisation.
+        classes: number of classes (vocabulary for language models).
+        label_names: for people; may be empty.
+        description: what an artifact needs to prepare raw inputs itself (normalisation, sequence), plain data.
+        augmentations: of training images.
+        batch_size: of training, where a step does not say.
+    """
+
+    arrays: dict[str, dict[str, NDArray[Any]]]
+    fingerprint: str
+    example_inputs: dict[str, Tensor]
+    classes: int
+    label_names: tuple[str, ...] = ()
+    description: dict[str, Any] = field(default_factory=dict)
+    evaluation_batch: int = 250
+    batch_size: int = 64
+
+    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Raw arrays of a batch to model inputs."""
+        return {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+
+    def augment(self, inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002 - for subclasses
+        """Random changes of training inputs."""
+        return inputs
+
+    def raw(self, split: str, start: int = 0, stop: int | None = None) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+        """Inputs as stored, and labels, of a range of a split."""
+        data = self.arrays[split]
+        return {k: v[start:stop] for k, v in data.items() if k != "labels"}, data["labels"][start:stop]
+
+    def batches(self, split: str, *, seed: int | None = None, batch_size: int | None = None) -> Iterator[Batch]:
+        """One pass over a split: shuffled and augmented by ``seed``, or in order where it is None."""
+        data = self.arrays[split]
+        size = batch_size or self.batch_size
+        order = np.arange(len(data["labels"])) if seed is None else np.random.default_rng(seed).permutation(len(data["labels"]))
+        generator = torch.Generator().manual_seed(seed or 0)
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            inputs = self.prepare({k: v[rows] for k, v in data.items() if k != "labels"})
+            tensors = {k: torch.from_numpy(v) for k, v in inputs.items()}
+            if seed is not None and split == "train":
+                tensors = self.augment(tensors, generator)
+            yield Batch(tensors, torch.from_numpy(data["labels"][rows]))
+
+    def steps(self, split: str, *, batch_size: int | None = None) -> int:
+        """How many batches ``batches`` yields."""
+        return -(-len(self.arrays[split]["labels"]) // (batch_size or self.batch_size))
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy in nats; labels of -100 are ignored."""
+        return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch.labels.reshape(-1), ignore_index=-100)
+
+    def _evaluate(self, predict: Predict, split: str, judge: Callable[[Tensor, Tensor], dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
+        parts: dict[str, list[NDArray[Any]]] = {}
+        for batch in self.batches(split, batch_size=self.evaluation_batch):
+            logits = torch.from_numpy(np.asarray(predict({k: v.numpy() for k, v in batch.inputs.items()})["logits"]))
+            if not torch.isfinite(logits).all():
+                raise DivergedError(f"the model's outputs on {split} are not finite")
+            for name, values in judge(logits.float(), batch.labels).items():
+                parts.setdefault(name, []).append(values.numpy())
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def per_example(self, predict: Predict, split: str) -> dict[str, NDArray[Any]]:
+        """For each metric, ``[examples]`` contributions in the split's order."""
+        return self._evaluate(predict, split, self.judge)
+
+    @staticmethod
+    def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Per example: whether the class is right, and the loss in nats."""
+        return {
+            "accuracy": (logits.argmax(-1) == labels).float(),
+            "loss": functional.cross_entropy(logits, labels, reduction="none"),
+        }
+
+    def metrics(self, predict: Predict, split: str) -> dict[str, Estimate]:
+        """Each metric's value with a 90 % interval. Outputs that are not finite raise ``DivergedError``."""
+        return self.summarise(self.per_example(predict, split))
+
+    def summarise(self, values: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:
+        """Estimates from ``per_example``'s values."""
+        return {"accuracy": wilson(values["accuracy"]), "loss": mean_interval(values["loss"])}
+
+    def score(self, model: nn.Module, split: str) -> tuple[str, float]:
+        """Name and value of the main metric."""
+        name = self.quality[0].name
+        return name, self.metrics(module_predict(model), split)[name].value

@@ -1,0 +1,202 @@
+"""From the ``data:`` section to a task with its examples in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compressors.errors import UserError, near_miss
+from evaluators.metric import Metric
+from evaluators.models import ModelSpec, input_name
+from evaluators.tasks.array_task import ArrayTask
+from evaluators.tasks.causal_lm import CausalLanguageModelling
+from evaluators.tasks.image_classification import ImageClassification, decode_image
+from evaluators.tasks.source import Source, load_source
+from evaluators.tasks.specification import DataSpec, Workload
+from evaluators.tasks.text_classification import TextClassification
+
+__all__ = ["make_task", "quality_metrics", "tokenizer_of"]
+
+_TASKS: dict[str, type[ArrayTask]] = {c.name: c for c in (ImageClassification, TextClassification, CausalLanguageModelling)}
+
+
+def quality_metrics(model: ModelSpec, data: DataSpec) -> tuple[Metric, ...]:  # noqa: ARG001 - a task may depend on its data
+    """The metrics of the task that ``model`` and ``data`` mean, the main one first. Loads nothing."""
+    return _TASKS[model.task].quality
+
+
+def make_task(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path) -> ArrayTask:
+    """Load, split and preprocess.
+
+    Args:
+        data: the source and its splits.
+        model: says the task, the tokenizer and the input's name.
+        workload: sizes of the example inputs.
+        folder: where relative paths start.
+
+    Raises:
+        UserError: a missing file, split or column, an empty dataset, a tokenizer that cannot be loaded.
+    """
+    source = load_source(data, folder)
+    if model.task == "image-classification":
+        return _images(data, model, workload, folder, source)
+    return _texts(data, model, workload, folder, source)
+
+
+def _column(source: Source, split: str, data: DataSpec, role: str) -> str:
+    name = data.columns.get(role, role)  # type: ignore[call-overload]
+    present = list(source.splits[split][0])
+    if name not in present:
+        raise UserError(f"data.columns.{role}: no column {name!r} in split {split!r}; present: {', '.join(present)}{near_miss(name, present)}")
+    return str(name)
+
+
+def _select(source: Source, split: str, indices: NDArray[np.int64]) -> Any:
+    rows = source.splits[split]
+    return [rows[int(i)] for i in indices] if isinstance(rows, list) else rows.select(indices.tolist())
+
+
+def _labels(values: list[Any], names: list[str]) -> NDArray[np.int64]:
+    if values and isinstance(values[0], str):
+        position = {name: i for i, name in enumerate(names)}
+        return np.array([position[v] for v in values], dtype=np.int64)
+    return np.array(values, dtype=np.int64)
+
+
+def _label_names(source: Source, data: DataSpec) -> list[str]:
+    if source.label_names:
+        return list(source.label_names)
+    values: set[Any] = set()
+    for split in source.splits:
+        column = _column(source, split, data, "label")
+        rows = source.splits[split]
+        values |= set(row[column] for row in rows) if isinstance(rows, list) else set(rows[column])
+    if any(value is None for value in values):
+        raise UserError("data.columns.label: some examples have no label")
+    return sorted(values) if all(isinstance(v, str) for v in values) else [str(i) for i in range(int(max(values)) + 1)]
+
+
+def _images(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, source: Source) -> ArrayTask:
+    pre = data.preprocessing
+    names = _label_names(source, data)
+    key = input_name(model, folder)
+    arrays: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, (split, indices) in source.resolve(data).items():
+        image, label = _column(source, split, data, "image"), _column(source, split, data, "label")
+        rows = _select(source, split, indices)
+        images = [decode_image(row[image], pre.image_size) for row in rows]
+        if len({i.shape for i in images}) > 1:
+            raise UserError(f"data.preprocessing.image_size: not given, but the images of {split!r} differ in size; accepted: a number of pixels")
+        arrays[name] = {key: np.stack(images), "labels": _labels([row[label] for row in rows], names)}
+    channels = arrays["train"][key].shape[1]
+    for field, values in (("mean", pre.mean), ("std", pre.std)):
+        if len(values) not in (1, channels):
+            raise UserError(f"data.preprocessing.{field}: {len(values)} values for images of {channels} channels; accepted: 1 or {channels}")
+    task = ImageClassification(
+        arrays=arrays,
+        fingerprint=_fingerprint(arrays, data),
+        example_inputs={},
+        classes=len(names),
+        label_names=tuple(map(str, names)),
+        description={"input": key, "scale": 1 / 255, "mean": list(pre.mean), "std": list(pre.std), "shape": list(arrays["train"][key].shape[1:])},
+        mean=pre.mean,
+        std=pre.std,
+        augmentations=pre.augment,
+    )
+    return _with_examples(task, workload.batch)
+
+
+def _with_examples(task: ArrayTask, batch: int) -> ArrayTask:
+    inputs, _ = task.raw("train", 0, batch)
+    repeated = {k: np.resize(v, (batch, *v.shape[1:])) for k, v in inputs.items()}
+    task.example_inputs = {k: torch.from_numpy(v) for k, v in task.prepare(repeated).items()}
+    return task
+
+
+def tokenizer_of(data: DataSpec, model: ModelSpec, folder: Path) -> Any:
+    """The tokenizer that ``data`` or ``model`` names.
+
+    Raises:
+        UserError: there is none, or it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    name = data.preprocessing.tokenizer or model.pretrained
+    if name is None:
+        raise UserError("data.preprocessing.tokenizer: missing; a factory model on texts needs a folder or hub id")
+    local = folder / name
+    try:
+        return AutoTokenizer.from_pretrained(str(local) if local.exists() else name, local_files_only=local.exists())
+    except (OSError, ValueError) as error:
+        raise UserError(f"data.preprocessing.tokenizer: cannot load {name!r}: {str(error).splitlines()[0]}") from error
+
+
+def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, source: Source) -> ArrayTask:
+    tokenizer = tokenizer_of(data, model, folder)
+    sequence = data.preprocessing.sequence
+    labelled = model.task == "text-classification"
+    names = _label_names(source, data) if labelled else []
+    arrays: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, (split, indices) in source.resolve(data).items():
+        column = _column(source, split, data, "text")
+        rows = _select(source, split, indices)
+        texts = [str(row[column]) for row in rows]
+        if labelled:
+            label = _column(source, split, data, "label")
+            encoded = tokenizer(texts, padding="max_length", truncation=True, max_length=sequence, return_tensors="np")
+            arrays[name] = {
+                "input_ids": encoded["input_ids"].astype(np.int64),
+                "attention_mask": encoded["attention_mask"].astype(np.int64),
+                "labels": _labels([row[label] for row in rows], names),
+            }
+        else:
+            arrays[name] = _blocks(tokenizer, texts, sequence, name)
+    cls = TextClassification if labelled else CausalLanguageModelling
+    task = cls(
+        arrays=arrays,
+        fingerprint=_fingerprint(arrays, data),
+        example_inputs={},
+        classes=len(names) if labelled else len(tokenizer),
+        label_names=tuple(map(str, names)),
+        description={"sequence": sequence, "tokenizer": "tokenizer"},
+    )
+    task = _with_examples(task, workload.batch)  # type: ignore[assignment]
+    length = workload.sequence or sequence
+    task.example_inputs = {k: _at_length(v, length) for k, v in task.example_inputs.items()}
+    return task
+
+
+def _at_length(value: torch.Tensor, length: int) -> torch.Tensor:
+    times = -(-length // value.shape[1])
+    return value.repeat(1, times)[:, :length].contiguous()
+
+
+def _blocks(tokenizer: Any, texts: list[str], sequence: int, split: str) -> dict[str, NDArray[Any]]:
+    """All texts in a row, cut into blocks of ``sequence`` tokens."""
+    tokens: list[int] = []
+    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    for text in texts:
+        tokens += [*start, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    count = len(tokens) // sequence
+    if not count:
+        raise UserError(f"data.splits.{split}: {len(tokens)} tokens do not fill one block; preprocessing.sequence is {sequence}")
+    blocks = np.array(tokens[: count * sequence], dtype=np.int64).reshape(count, sequence)
+    labels = np.full_like(blocks, -100)
+    labels[:, :-1] = blocks[:, 1:]
+    return {"input_ids": blocks, "attention_mask": np.ones_like(blocks), "labels": labels}
+
+
+def _fingerprint(arrays: dict[str, dict[str, NDArray[Any]]], data: DataSpec) -> str:
+    digest = hashlib.sha256(json.dumps(data.preprocessing.model_dump(mode="json"), sort_keys=True).encode())
+    for split in sorted(arrays):
+        for name in sorted(arrays[split]):
+            value = np.ascontiguousarray(arrays[split][name])
+            digest.update(f"{split}/{name}/{value.dtype}/{value.shape}".encode())
+            digest.update(value.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,123 @@
+"""Raw examples: from scikit-learn's digits, ``datasets`` files, folders or hub ids to columns of arrays per split."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressors.errors import UserError, near_miss
+from evaluators.tasks.specification import DataSpec, SplitSpec
+
+__all__ = ["Source", "load_source"]
+
+_READERS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+
+
+class Source:
+    """Source splits as sequences of examples, and the label names where the source knows them."""
+
+    def __init__(self, splits: dict[str, Any], label_names: tuple[str, ...] | None) -> None:
+        self.splits = splits
+        self.label_names = label_names
+
+    def resolve(self, spec: DataSpec) -> dict[str, tuple[str, np.ndarray[Any, np.dtype[np.int64]]]]:
+        """For each of our splits, the source split and the indices it takes.
+
+        Raises:
+            UserError: a source split that is not there, or a split without examples.
+        """
+        chosen = {**self._defaults(spec), **spec.splits}
+        taken: dict[str, tuple[str, np.ndarray[Any, np.dtype[np.int64]]]] = {}
+        for name, split in chosen.items():
+            if split.source not in self.splits:
+                there = ", ".join(self.splits)
+                raise UserError(f"data.splits.{name}: no source split {split.source!r}; present: {there}{near_miss(split.source, self.splits)}")
+            order = np.random.default_rng(spec.seed).permutation(len(self.splits[split.source]))
+            order = order[split.skip :][: split.take][: spec.max_samples]
+            if not len(order):
+                raise UserError(f"data.splits.{name}: empty; {split.source!r} has {len(self.splits[split.source])} examples, skip {split.skip}")
+            taken[name] = (split.source, order)
+        if "calibration" not in taken:
+            source, order = taken["train"]
+            taken["calibration"] = (source, order[:256])
+        for kept_out in ("search", "report"):
+            (left, a), (right, b) = taken["train"], taken[kept_out]
+            if left == right and "train" in spec.splits and np.intersect1d(a, b).size:
+                raise UserError(f"data.splits.{kept_out}: shares {np.intersect1d(a, b).size} examples with train; use skip and take to keep them apart")
+        return taken
+
+    def _defaults(self, spec: DataSpec) -> dict[str, SplitSpec]:
+        names = list(self.splits)
+        train = "train" if "train" in names else names[0]
+        total = len(self.splits[train])
+        held = next((name for name in ("test", "validation", "valid", "dev") if name in names and name != train), None)
+        report = 0 if held else max(1, total // 4)
+        search = max(1, (total - report) // 5)
+        defaults = {
+            "report": SplitSpec(source=held) if held else SplitSpec(source=train, take=report),
+            "search": SplitSpec(source=train, skip=report, take=search),
+            "train": SplitSpec(source=train, skip=report + search),
+        }
+        return {name: split for name, split in defaults.items() if name not in spec.splits}
+
+
+def load_source(spec: DataSpec, folder: Path) -> Source:
+    """Open the source that ``spec`` names; relative paths start at ``folder``.
+
+    Raises:
+        UserError: a missing file or folder, an unknown format, an empty dataset, or a hub that cannot be reached.
+    """
+    if spec.dataset == "sklearn/digits":
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = (digits.images * (255 / 16)).round().astype(np.uint8)
+        rows = [{"image": image, "label": int(label)} for image, label in zip(images, digits.target, strict=True)]
+        return Source({"all": rows}, tuple(str(i) for i in range(10)))
+    splits = _from_files(spec, folder) if spec.files else _from_dataset(str(spec.dataset), folder)
+    for name, data in splits.items():
+        if not len(data):
+            raise UserError(f"data: source split {name!r} is empty")
+    label = spec.columns.get("label", "label")
+    feature = next(iter(splits.values())).features.get(label)
+    names = getattr(feature, "names", None)
+    return Source(splits, tuple(names) if names else None)
+
+
+def _from_files(spec: DataSpec, folder: Path) -> dict[str, Any]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    splits: dict[str, Any] = {}
+    for name, text in spec.files.items():
+        path = folder / text
+        if not path.is_file():
+            raise UserError(f"data.files.{name}: no file {path}")
+        if path.suffix not in _READERS:
+            raise UserError(f"data.files.{name}: {path.name} has no known format; accepted: {', '.join(_READERS)}")
+        try:
+            splits[name] = datasets.load_dataset(_READERS[path.suffix], data_files={name: str(path)}, split=name)
+        except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+            raise UserError(f"data.files.{name}: cannot read {path}: {error}") from error
+    return splits
+
+
+def _from_dataset(name: str, folder: Path) -> dict[str, Any]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    local = folder / name
+    if local.is_dir():
+        return dict(datasets.load_dataset("imagefolder", data_dir=str(local)))
+    if name.startswith((".", "/", "assets/")) or name.count("/") > 1:
+        raise UserError(f"data.dataset: no folder {local}")
+    before = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT")
+    os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] = before or "5"
+    try:
+        return dict(datasets.load_dataset(name))
+    except Exception as error:
+        # datasets raises a dozen unrelated classes here (connection, HTTP, not found, gated, script); all mean the same to the user.
+        raise UserError(f"data.dataset: {name!r} is neither a folder nor reachable on the hub ({type(error).__name__}); check the name and the network") from error

@@ -1,0 +1,103 @@
+"""The ``data:`` and ``workload:`` sections of an experiment, typed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+
+from compressors.errors import near_miss
+from evaluators.tasks.task import SPLITS
+
+__all__ = ["DataSpec", "Preprocessing", "SplitSpec", "Workload"]
+
+_CONFIG = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+_Count = Annotated[int, pydantic.Field(gt=0)]
+
+
+class SplitSpec(pydantic.BaseModel):
+    """Which examples of the source a split takes: the source split is shuffled once by ``data.seed``, then ``skip`` and ``take`` cut it.
+
+    Attributes:
+        source: the source's split (``from`` in YAML).
+        skip: examples to leave out at the start of the shuffled order.
+        take: examples to keep after those; None is all.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+    source: str = pydantic.Field(alias="from")
+    skip: Annotated[int, pydantic.Field(ge=0)] = 0
+    take: _Count | None = None
+
+
+def _as_split(value: Any) -> Any:
+    return {"from": value} if isinstance(value, str) else value
+
+
+class Preprocessing(pydantic.BaseModel):
+    """From raw examples to model inputs.
+
+    Attributes:
+        image_size: height and width that images are resized to; None keeps them.
+        mean, std: per channel, of images scaled to [0, 1].
+        sequence: tokens per example (padded or cut), or per block for causal language models.
+        tokenizer: folder or hub id; None is the model's own.
+        augment: of training images.
+    """
+
+    model_config = _CONFIG
+
+    image_size: _Count | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[Annotated[float, pydantic.Field(gt=0)], ...] = (1.0,)
+    sequence: _Count = 128
+    tokenizer: str | None = None
+    augment: tuple[Literal["flip", "crop"], ...] = ()
+
+
+class DataSpec(pydantic.BaseModel):
+    """Where examples come from and how they are split.
+
+    Attributes:
+        dataset: ``sklearn/digits``, a hub id, or a folder of images (one sub-folder a class).
+        files: source split to parquet, csv, json or jsonl file, instead of ``dataset``.
+        columns: the names of ``image``, ``text`` and ``label`` in the source.
+        splits: for ``train``, ``search``, ``report`` and ``calibration`` a source split or ``{from, skip, take}``. Left out: ``report`` is the source's
+            test or validation split (or a quarter of what there is), ``search`` a fifth of the rest, ``train`` what remains, ``calibration`` 256 of train.
+        max_samples: upper bound for every split.
+        seed: of the shuffle that splits.
+    """
+
+    model_config = _CONFIG
+
+    dataset: str | None = None
+    files: dict[str, str] = pydantic.Field(default_factory=dict)
+    columns: dict[Literal["image", "text", "label"], str] = pydantic.Field(default_factory=dict)
+    splits: dict[str, Annotated[SplitSpec, pydantic.BeforeValidator(_as_split)]] = pydantic.Field(default_factory=dict)
+    max_samples: _Count | None = None
+    preprocessing: Preprocessing = pydantic.Field(default_factory=Preprocessing)
+    seed: int = 0
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.dataset) == bool(self.files):
+            raise ValueError("give either dataset (sklearn/digits, a hub id or a folder) or files (source split: path)")
+        for name in self.splits:
+            if name not in SPLITS:
+                raise ValueError(f"unknown split {name!r}; accepted: {', '.join(SPLITS)}{near_miss(name, SPLITS)}")
+        return self
+
+
+class Workload(pydantic.BaseModel):
+    """What one inference is, for latency, memory and energy.
+
+    Attributes:
+        batch: examples at a time.
+        sequence: tokens; None is the preprocessing's.
+    """
+
+    model_config = _CONFIG
+
+    batch: _Count = 1
+    sequence: _Count | None = None
