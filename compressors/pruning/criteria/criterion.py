@@ -51,13 +51,12 @@ def weights(model: nn.Module, graph: ModelGraph) -> dict[str, nn.Parameter]:
     return {name: named[name] for name in on_axes if name in named and not name.endswith("bias")}
 
 
-def accumulate(graph: ModelGraph, elements: dict[str, Tensor], unit_of: Callable[[Tensor], Tensor] = lambda sums: sums) -> UnitScores:
+def accumulate(graph: ModelGraph, elements: dict[str, Tensor]) -> UnitScores:
     """Sum elementwise contributions over everything but one axis, and average over the parameters on that axis [Fang2023]_.
 
     Args:
         graph: the trace.
         elements: contributions by parameter, shaped like it.
-        unit_of: applied to each parameter's sums, ``[size]``, before averaging.
     """
     collected: dict[str, list[Tensor]] = {axis.name: [] for axis in graph.prunable}
     for entry in graph.parameter_dims:
@@ -70,7 +69,7 @@ def accumulate(graph: ModelGraph, elements: dict[str, Tensor], unit_of: Callable
             totals[axis] = totals[axis] + sums if axis in totals else sums
         for axis, sums in totals.items():
             if graph.axes[axis].fixed is None:
-                collected[graph.axes[axis].name].append(unit_of(sums))
+                collected[graph.axes[axis].name].append(sums)
     scores: UnitScores = {}
     for axis_ in graph.prunable:
         parts = collected[axis_.name]

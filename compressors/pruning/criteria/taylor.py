@@ -18,9 +18,10 @@ __all__ = ["Taylor"]
 
 
 class Taylor(Criterion):
-    """How much the loss would change, to first order, if a unit were zero: ``|sum of gradient * weight|`` over the unit.
+    """First-order change of the loss if a weight were zero, ``|gradient * weight|``, summed over the weights of a unit.
 
     Averaged over calibration batches and over the parameters that the unit is part of. Batch norm uses its running statistics.
+    Absolute values are taken before the sum: on a converged model the signed sum over a unit is mostly noise.
 
     .. [Molchanov2019] Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019.
     """
@@ -50,9 +51,9 @@ class Taylor(Criterion):
                     raise DivergedError(f"the loss on calibration batch {count} is {float(value.detach())}")
                 gradients = torch.autograd.grad(value, list(chosen.values()), allow_unused=True)
                 products: dict[str, Tensor] = {
-                    name: weight.detach() * gradient for (name, weight), gradient in zip(chosen.items(), gradients, strict=True) if gradient is not None
+                    name: (weight.detach() * gradient).abs() for (name, weight), gradient in zip(chosen.items(), gradients, strict=True) if gradient is not None
                 }
-                for axis, scores in accumulate(graph, products, torch.abs).items():
+                for axis, scores in accumulate(graph, products).items():
                     totals[axis] = totals[axis] + scores if axis in totals else scores
                 count += 1
         finally:
