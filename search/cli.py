@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from compressors.errors import TrialError, UserError
+from search.quiet import quiet_libraries
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     args = build_parser().parse_args(argv)
+    quiet_libraries()
     try:
         return int(args.run(args))
     except UserError as error:

@@ -38,6 +38,7 @@ EXPERIMENT: dict[str, Any] = {
 
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("search.cli.quiet_libraries", lambda: None)
     monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path / "cache"))
     for constants in ("huggingface_hub.constants", "datasets.config"):
         monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)

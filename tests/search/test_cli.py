@@ -11,6 +11,12 @@ from search import cli
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def _strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command line mutes for users stays loud in the tests that follow."""
+    monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
