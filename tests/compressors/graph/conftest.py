@@ -136,7 +136,52 @@ def mobilenet() -> Case:
     return MobileNetV2ForImageClassification(MobileNetV2Config(image_size=64, depth_multiplier=0.35, num_labels=5)), {"pixel_values": torch.randn(2, 3, 64, 64)}
 
 
-FAMILIES: dict[str, Callable[[], Case]] = {f.__name__: f for f in (plain_cnn, mlp, resnet20, bert, distilbert, llama, gpt2, vit, bottleneck_resnet, mobilenet)}
+class SqueezeExcitation(nn.Module):
+    """Gated channels and a grouped convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.squeeze = nn.Conv2d(16, 6, 1)
+        self.excite = nn.Conv2d(6, 16, 1)
+        self.grouped = nn.Conv2d(16, 32, 3, 2, 1, groups=4)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.hardswish(self.stem(x))
+        x = x * torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
+        return self.head(torch.relu(self.grouped(x)).mean((2, 3)))
+
+
+def squeeze_excitation() -> Case:
+    return SqueezeExcitation(), {"x": torch.randn(2, 3, 32, 32)}
+
+
+class Dense(nn.Module):
+    """Concatenated features (DenseNet) and a transposed convolution with a skip (U-Net)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, 1, 1)
+        self.b = nn.Conv2d(8, 4, 3, 1, 1)
+        self.bn = nn.BatchNorm2d(12)
+        self.down = nn.Conv2d(12, 10, 3, 2, 1)
+        self.up = nn.ConvTranspose2d(10, 6, 2, 2)
+        self.out = nn.Conv2d(18, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = torch.relu(self.bn(torch.cat([x, self.b(torch.relu(x))], 1)))
+        return self.out(torch.cat([self.up(torch.relu(self.down(x))), x], 1))
+
+
+def dense() -> Case:
+    return Dense(), {"x": torch.randn(2, 3, 16, 16)}
+
+
+FAMILIES: dict[str, Callable[[], Case]] = {
+    f.__name__: f for f in (plain_cnn, mlp, resnet20, bert, distilbert, llama, gpt2, vit, bottleneck_resnet, mobilenet, squeeze_excitation, dense)
+}
 
 
 def build(family: str) -> Case:
