@@ -1,0 +1,97 @@
+"""The ``quantize`` step: bit-widths of weights and activations, by site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit, Scores
+from compressors.context import Context
+from compressors.errors import CompressionError
+from compressors.graph.model_graph import ModelGraph
+from compressors.targets.target import Target
+
+__all__ = ["Quantize", "prepared_state", "restore"]
+
+
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, kw_only=True, config=STEP_CONFIG)
+class Quantize(Compressor):
+    """Store weights in fewer bits, and run integer arithmetic where activations have 8.
+
+    Attributes:
+        weight_bits: 4, 8 (integers, one scale an output channel) or 16 (float16).
+        activation_bits: 8 (integers, ranges from calibration data) or 16 (float: only weights are quantized).
+    """
+
+    name: ClassVar[str] = "quantize"
+
+    weight_bits: Literal[4, 8, 16] = 8
+    activation_bits: Literal[8, 16] = 8
+
+    def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - needs no scores
+        """Set the bits of the sites that the patterns leave; weights in 16 bits keep float activations."""
+        sites = graph.select_sites(self.include, self.exclude)
+        if not sites:
+            raise CompressionError("quantize: the patterns leave no weight to quantize")
+        weights, activations = edit.weight_bits.copy(), edit.activation_bits.copy()
+        for site in sites:
+            weights[site] = self.weight_bits
+            integer = self.activation_bits == 8 and self.weight_bits <= 8 and graph.sites[site].operator != "embedding"
+            activations[site] = 8 if integer else 32
+        return replace(edit, weight_bits=weights, activation_bits=activations)
+
+    def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
+        """The quantized model: an exported graph from here on, unless every weight has 16 bits."""
+        quantized = context.target.quantize(model, context.graph, edit, context.example_inputs, _calibration(context))
+        return _with_structure(quantized, model, context.graph, edit, context.target)
+
+
+def _calibration(context: Context) -> Iterator[dict[str, Tensor]]:
+    if context.data is None:
+        # Weights alone need one pass for their observers; ranges of activations then come from the example inputs.
+        yield {k: v.clone() for k, v in context.example_inputs.items()}
+        return
+    for batch in context.data.batches("calibration"):
+        yield batch.inputs
+
+
+def _with_structure(quantized: nn.Module, model: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target) -> nn.Module:
+    structure: dict[str, Any] = dict(getattr(model, "compareto_structure", None) or {})
+    structure["quantize"] = {
+        "target": target.name,
+        "weight_bits": {site.name: int(edit.weight_bits[i]) for i, site in enumerate(graph.sites) if edit.weight_bits[i] < 32},
+        "activation_bits": {site.name: int(edit.activation_bits[i]) for i, site in enumerate(graph.sites) if edit.activation_bits[i] < 32},
+    }
+    quantized.compareto_structure = structure  # type: ignore[assignment]
+    return quantized
+
+
+def prepared_state(model: nn.Module) -> dict[str, Tensor]:
+    """Weights and observed ranges from which ``restore`` converts the same model again."""
+    state = getattr(model, "prepared_state", None)
+    return dict(state) if state is not None else dict(model.state_dict())
+
+
+def restore(
+    model: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target, example_inputs: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> nn.Module:
+    """The quantized model whose ``prepared_state`` was ``state``, bit for bit.
+
+    Args:
+        model: a live module of the same structure; its weights do not matter.
+        graph, edit, target, example_inputs: as they were when it was quantized.
+        state: from ``prepared_state``.
+    """
+
+    def load(prepared: nn.Module) -> None:
+        # Observers size their buffers when they first see data: one pass gives every buffer its shape.
+        with torch.no_grad():
+            prepared(*example_inputs.values())
+        prepared.load_state_dict(state, strict=False)
+
+    return _with_structure(target.quantize(model, graph, edit, example_inputs, None, restore=load), model, graph, edit, target)

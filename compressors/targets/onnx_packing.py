@@ -1,0 +1,109 @@
+"""Weights of an exported ONNX model at the width that was promised.
+
+The exporter writes 8-bit integers at most. Here 4-bit weights are packed in pairs and float16 weights halved, each behind a ``Cast`` that ONNX
+Runtime folds when it loads the model; weights whose activations stay float become ``Cast`` and ``Mul``, which it folds too, so that they run as
+fast as float weights while they are stored as integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["pack", "weight_bytes"]
+
+
+def pack(model: onnx.ModelProto, halves: Set[str]) -> onnx.ModelProto:
+    """Pack in place.
+
+    Args:
+        model: exported with 8-bit integers and float weights.
+        halves: initializers to store in 16 bits.
+    """
+    graph = model.graph
+    arrays = {i.name: i for i in graph.initializer}
+    producers = {output: node for node in graph.node for output in node.output}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+    added: list[onnx.NodeProto] = []
+    for node in [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in arrays]:
+        weight = arrays[node.input[0]]
+        values = numpy_helper.to_array(weight)
+        if values.dtype != np.int8 or values.ndim < 2:
+            continue
+        four = int(np.abs(values).max(initial=0)) <= 7
+        stored = weight.name
+        if four:
+            _replace(graph, helper.make_tensor(stored, TensorProto.INT4, values.shape, _nibbles(values), raw=True))
+        if _feeds_integers(node, consumers, producers):
+            if four:
+                added.append(helper.make_node("Cast", [stored], [f"{stored}.int8"], to=TensorProto.INT8))
+                node.input[0] = f"{stored}.int8"
+            continue
+        scale = numpy_helper.to_array(arrays[node.input[1]])
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        shape = [1] * values.ndim
+        shape[axis] = -1
+        _replace(graph, numpy_helper.from_array(scale.reshape(shape) if scale.ndim else scale, node.input[1]))
+        added += [
+            helper.make_node("Cast", [stored], [f"{stored}.float"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [f"{stored}.float", node.input[1]], [node.output[0]]),
+        ]
+        graph.node.remove(node)
+    for name in sorted(halves & set(arrays)):
+        values = numpy_helper.to_array(arrays[name])
+        _replace(graph, numpy_helper.from_array(values.astype(np.float16), f"{name}.half"), old=name)
+        added.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    for node in reversed(added):
+        graph.node.insert(0, node)
+    _drop_unused(graph)
+    return model
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of weights, scales and biases in a model: every initializer but single numbers and shape constants."""
+    total = 0
+    for tensor in model.graph.initializer:
+        elements = int(np.prod(tensor.dims)) if tensor.dims else 1
+        if elements == 1 or tensor.data_type in (TensorProto.INT64, TensorProto.BOOL):
+            continue
+        bits = 4 if tensor.data_type == TensorProto.INT4 else 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        total += -(-elements * bits // 8)
+    return total
+
+
+def _nibbles(values: np.ndarray) -> bytes:  # type: ignore[type-arg]
+    flat = values.reshape(-1).astype(np.uint8) & 0xF
+    if len(flat) % 2:
+        flat = np.append(flat, np.uint8(0))
+    return bytes(flat[0::2] | (flat[1::2] << 4))
+
+
+def _replace(graph: onnx.GraphProto, tensor: onnx.TensorProto, old: str | None = None) -> None:
+    for existing in graph.initializer:
+        if existing.name == (old or tensor.name):
+            existing.CopyFrom(tensor)
+            return
+
+
+def _feeds_integers(node: onnx.NodeProto, consumers: dict[str, list[onnx.NodeProto]], producers: dict[str, onnx.NodeProto]) -> bool:
+    """Whether the operator that reads this dequantized weight reads a dequantized activation too (a transpose in between allowed)."""
+    readers = consumers.get(node.output[0], [])
+    for reader in readers:
+        if reader.op_type == "Transpose":
+            return _feeds_integers(reader, consumers, producers)
+        first = producers.get(reader.input[0])
+        if reader.op_type not in ("Conv", "Gemm", "MatMul") or first is None or first.op_type != "DequantizeLinear":
+            return False
+    return bool(readers)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    for tensor in [i for i in graph.initializer if i.name not in used]:
+        graph.initializer.remove(tensor)

@@ -1,0 +1,229 @@
+"""ONNX Runtime: what it fuses, how our files store weights, and how to export, load and time a model."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressors.errors import DivergedError, UnexportableError, UserError
+from compressors.graph.model_graph import ModelGraph, Operator
+from compressors.graph.polynomial import Polynomial
+from compressors.graph.shapes import Shapes
+from compressors.targets.target import Kernel, Session, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from compressors.compressor import GraphEdit
+
+__all__ = ["OPSET", "OnnxRuntime"]
+
+OPSET = 21
+"""The first ONNX operator set with 4-bit integers."""
+
+_CONTRACTIONS = ("conv", "conv3x3", "pointwise", "depthwise", "grouped", "gemm")
+_FUSED_BEHIND = ("normalization", "activation", "elementwise", "view")
+_FREE = ("view",)
+
+
+class OnnxRuntime(Target):
+    """The CPU execution provider of ONNX Runtime."""
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def kernels(self, graph: ModelGraph) -> tuple[Kernel, ...]:
+        """Fuse batch norm, activation and residual addition into the convolution or matrix product that they follow."""
+        groups: list[list[Operator]] = []
+        owner: dict[int, int] = {}
+        readers: dict[int, int] = {}
+        for operator in graph.operators:
+            for tensor in operator.inputs:
+                readers[tensor] = readers.get(tensor, 0) + 1
+        for operator in graph.operators:
+            activations = [t for t in operator.inputs if graph.tensors[t].role == "activation"]
+            behind = owner.get(activations[0]) if activations else None
+            if behind is None and len(activations) > 1:
+                behind = owner.get(activations[1])
+            lead = groups[behind][0].op_class if behind is not None else ""
+            norm_after_gemm = operator.op_class == "normalization" and lead == "gemm"
+            single = bool(activations) and readers.get(activations[0], 0) == 1
+            if behind is not None and lead in _CONTRACTIONS and operator.op_class in _FUSED_BEHIND and single and not norm_after_gemm:
+                groups[behind].append(operator)
+                where = behind
+            else:
+                groups.append([operator])
+                where = len(groups) - 1
+            owner.update(dict.fromkeys(operator.outputs, where))
+        return tuple(_kernel(graph, group) for group in groups if any(o.op_class not in _FREE for o in group))
+
+    def compute_precision(self, weight_bits: NDArray[np.int64], activation_bits: NDArray[np.int64]) -> NDArray[np.str_]:
+        """Integer arithmetic where both sides are at most 8 bits wide, else fp32: narrower weights are widened at load."""
+        return np.where((np.asarray(weight_bits) <= 8) & (np.asarray(activation_bits) <= 8), "int8", "fp32")
+
+    def stored_bytes(self, graph: ModelGraph, shapes: Shapes) -> NDArray[np.int64]:
+        """Weights at their width, one float scale a channel where quantized, float biases; batch norms are folded."""
+        total = np.zeros(len(shapes), dtype=np.int64)
+        sites = {site.name: i for i, site in enumerate(graph.sites)}
+        folded = _folded_parameters(graph)
+        for tensor in graph.tensors:
+            if tensor.role != "parameter" or tensor.name in folded or tensor.name in sites:
+                continue
+            total += 4 * tensor.elements.evaluate(shapes.widths)
+        for i, site in enumerate(graph.sites):
+            elements, channels = site.elements.evaluate(shapes.widths), site.channels.evaluate(shapes.widths)
+            bits = shapes.weight_bits[:, i]
+            total += -(-elements * bits // 8) + np.where(bits <= 8, 4 * channels, 0)
+            if site.bias and f"{site.module}.bias" not in {t.name for t in graph.tensors if t.role == "parameter"}:
+                total += 4 * channels
+        return total
+
+    def supported(self, graph: ModelGraph, edit: GraphEdit) -> dict[str, str]:
+        """Sites whose activations stay float although 8 bits were asked for."""
+        return {
+            site.name: f"weights of {int(edit.weight_bits[i])} bits need float activations in ONNX Runtime"
+            for i, site in enumerate(graph.sites)
+            if edit.weight_bits[i] == 16 and edit.activation_bits[i] == 8
+        }
+
+    def quantize(
+        self, model: nn.Module, graph: ModelGraph, edit: GraphEdit, example_inputs: Mapping[str, Tensor], calibration: Any, **options: Any
+    ) -> nn.Module:
+        """See ``Target.quantize``: PT2E with ``OnnxRuntimeAnnotator``; ``restore`` (a callable on the prepared module) replaces calibration.
+
+        Raises:
+            UserError: there is nothing to calibrate on.
+            DivergedError: calibration meets values that are not finite.
+        """
+        import torch
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+        from compressors.targets.exported import PREFIX, ExportedModel, capture
+        from compressors.targets.onnx_annotator import OnnxRuntimeAnnotator
+
+        restore: Callable[[Any], None] | None = options.get("restore")
+        halved = copy.deepcopy(model)
+        parameters = dict(halved.named_parameters(remove_duplicate=False))
+        bits: dict[str, tuple[int, int]] = {}
+        for i, site in enumerate(graph.sites):
+            if edit.weight_bits[i] == 16:
+                parameters[site.name].data = parameters[site.name].data.half().float()
+            elif edit.weight_bits[i] <= 8:
+                bits[PREFIX + site.name] = (int(edit.weight_bits[i]), int(edit.activation_bits[i]))
+        if not bits:
+            return halved
+        # torchao warns about its own internals when observers are built and converted.
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            prepared = prepare_pt2e(capture(halved, example_inputs), OnnxRuntimeAnnotator(bits))
+            if restore is not None:
+                restore(prepared)
+            else:
+                batches = 0
+                for inputs in calibration or ():
+                    if not torch.isfinite(prepared(*(inputs[name] for name in example_inputs))).all():
+                        raise DivergedError("calibration: the model's outputs are not finite")
+                    batches += 1
+                if not batches:
+                    raise UserError("quantize: the calibration split is empty; static activations need examples")
+            state = {k: v.clone() for k, v in prepared.state_dict().items() if v is not None}
+            quantized = ExportedModel(convert_pt2e(prepared), list(example_inputs))
+        quantized.prepared_state = state  # type: ignore[assignment]
+        return quantized
+
+    def export(self, model: nn.Module, example_inputs: Mapping[str, Tensor], folder: Path) -> Path:
+        """Write ``model.onnx`` with a dynamic batch, batch norms folded, weights packed."""
+        import onnx
+        import torch
+
+        from compressors.targets.exported import PREFIX, ExportedModel, capture, fold_batch_norms, two_examples
+        from compressors.targets.onnx_packing import pack
+
+        module = model.graph_module if isinstance(model, ExportedModel) else fold_batch_norms(capture(model, example_inputs))
+        structure: dict[str, Any] = getattr(model, "compareto_structure", None) or {}
+        halves = {PREFIX + name for name, bits in structure.get("quantize", {}).get("weight_bits", {}).items() if bits == 16}
+        examples = two_examples(example_inputs)
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            try:
+                program = torch.onnx.export(
+                    module,
+                    tuple(examples.values()),
+                    dynamo=True,
+                    dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in examples),
+                    input_names=list(examples),
+                    output_names=["logits"],
+                    opset_version=OPSET,
+                    verbose=False,
+                )
+            except Exception as error:
+                # The exporter wraps everything in its own classes; the last line of the cause names the operator.
+                cause = error.__cause__ or error
+                raise UnexportableError(f"ONNX cannot express the model: {str(cause).strip().splitlines()[-1]}") from error
+            finally:
+                logging.disable(level)
+        proto = pack(program.model_proto, halves)
+        for node in proto.graph.node:
+            node.ClearField("doc_string")
+            del node.metadata_props[:]
+        del proto.graph.value_info[:]
+        for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+            del value.metadata_props[:]
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "model.onnx"
+        onnx.save(proto, path)
+        return path
+
+    def load(self, path: Path, threads: int = 0) -> Session:
+        """An ONNX Runtime session on the CPU."""
+        from compressors.targets.onnx_session import OnnxSession
+
+        return OnnxSession(path, threads)
+
+    def file_bytes(self, path: Path) -> int:
+        """Bytes of weights, scales and biases in the file."""
+        import onnx
+
+        from compressors.targets.onnx_packing import weight_bytes
+
+        return weight_bytes(onnx.load(path))
+
+
+def _folded_parameters(graph: ModelGraph) -> set[str]:
+    """Parameters of batch norms that directly follow a convolution."""
+    produced = {tensor: operator for operator in graph.operators for tensor in operator.outputs}
+    names: set[str] = set()
+    for operator in graph.operators:
+        if "batch_norm" not in operator.target:
+            continue
+        before = produced.get(operator.inputs[0])
+        if before is not None and "conv" in before.target:
+            names |= {graph.tensors[t].name for t in operator.inputs if graph.tensors[t].role == "parameter"}
+    return names
+
+
+def _kernel(graph: ModelGraph, group: list[Operator]) -> Kernel:
+    lead = group[0]
+    inside = {t for operator in group for t in operator.outputs}
+    weights = inputs = Polynomial.constant(0)
+    for tensor in dict.fromkeys(t for operator in group for t in operator.inputs if t not in inside):
+        info = graph.tensors[tensor]
+        if info.role in ("parameter", "buffer", "constant"):
+            weights = weights + info.elements
+        else:
+            inputs = inputs + info.elements
+    outputs = Polynomial.constant(0)
+    for tensor in group[-1].outputs:
+        outputs = outputs + graph.tensors[tensor].elements
+    macs = Polynomial.constant(0)
+    for operator in group:
+        macs = macs + operator.macs
+    return Kernel(lead.name, lead.op_class, macs, weights, inputs, outputs, lead.site, lead.module)
