@@ -45,6 +45,8 @@ def _show(described: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=140)
 
     def show(title: str, columns: str, rows: list[tuple[Any, ...]]) -> None:
         """Columns whose name ends in ``>`` are aligned right."""

@@ -1,0 +1,37 @@
+"""``compareto apply``: one recipe, no search."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from search.commands.arguments import Subparsers, add_command, add_set
+
+__all__ = ["register", "run"]
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers, "apply", run, "apply one recipe to an experiment's model, without a search", "compareto apply recipe.yaml --to quickstart --out smaller"
+    )
+    parser.add_argument("recipe", metavar="RECIPE", type=Path, help="a recipe file; a recipe.lock beside it is honoured")
+    parser.add_argument("--to", required=True, metavar="EXPERIMENT", help="whose model and data: a YAML file, or 'quickstart'")
+    parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="a new folder for checkpoint, recipe.yaml, recipe.lock and metrics.json")
+    add_set(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Apply, then print each figure beside the uncompressed model's."""
+    from search.applying import apply_recipe
+
+    applied = apply_recipe(args.recipe, args.to, args.out, args.overrides, print)
+    for line in applied.drift:
+        print(f"note: recipe.lock was made with another version of {line}")
+    width = max(map(len, applied.compressed))
+    for name, value in applied.compressed.items():
+        before = applied.baseline[name]
+        interval = "" if value.tier == "exact" else f"  ({value.low:.4g} to {value.high:.4g}, {value.tier})"
+        print(f"{name:{width}}  {before.value:>12.6g} -> {value.value:<12.6g}{interval}")
+    print(f"written to {args.out}")
+    return 0
