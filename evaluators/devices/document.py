@@ -20,16 +20,14 @@ The unit may be left out where the first one listed is meant, the runtime where 
 `this-host` is the machine at hand, with ONNX Runtime and one thread unless `:Nt` says otherwise; it is calibrated once (`compareto devices calibrate`).
 
 A kernel costs the longer of arithmetic (MACs over the peak times the runtime's efficiency) and memory traffic, plus a launch. All profiles are
-`spec-only`: latency is given with an interval of 0.4 to 2.5 times the value, peak memory 0.7 to 1.6, energy 0.2 to 5. What is computed in a precision that the unit
-does not have uses the fallback listed. The kernels are those of ONNX Runtime for every runtime.
+`spec-only`: latency is given with an interval of 0.4 to 2.5 times the value, peak memory 0.7 to 1.6, energy 0.2 to 5.
+What is computed in a precision that the unit does not have uses the fallback listed. The kernels are those of ONNX Runtime for every runtime.
 """
 
 
 def markdown() -> str:
     """The whole page."""
-    parts = [_INTRODUCTION]
-    for name in profile_names():
-        parts.append(f"## {name}\n\n" + "\n".join(device_lines(name)) + "\n")
+    parts = [_INTRODUCTION, *(f"## {name}\n\n" + "\n".join(device_lines(name)) + "\n" for name in profile_names())]
     parts.append("## Efficiencies\n\nFractions of the peaks above that a runtime reaches, by op class.\n\n" + "\n".join(_efficiency_lines()) + "\n")
     return "\n".join(parts)
 

@@ -17,7 +17,7 @@ __all__ = ["KernelTable", "kernel_table"]
 
 Floats = NDArray[np.float64]
 _FLOAT_CLASSES = frozenset(("normalization", "softmax", "activation", "matmul", "attention"))
-_KEPT = 4
+_KEPT = 8
 _INT8 = PRECISIONS.index("int8")
 
 
@@ -35,6 +35,7 @@ class KernelTable:
         dynamic: ``[candidates]`` whether integer kernels quantize their inputs at run time.
         stored_bytes: ``[candidates]`` weights, scales and biases as the runtime's format stores them.
         activation_peak: ``[candidates]`` elements alive at once.
+        half_weights, single_weights: ``[candidates]`` elements stored in 16 and in 32 bits.
     """
 
     kernels: tuple[Kernel, ...]
@@ -49,6 +50,8 @@ class KernelTable:
     dynamic: NDArray[np.bool_]
     stored_bytes: Floats
     activation_peak: Floats
+    half_weights: Floats
+    single_weights: Floats
 
 
 _cache: OrderedDict[tuple[int, str, bytes], tuple[ModelGraph, KernelTable]] = OrderedDict()
@@ -111,7 +114,15 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
         shapes.dynamic,
         target.stored_bytes(graph, shapes).astype(np.float64),
         graph.activation_peak(shapes).astype(np.float64),
+        *(_stored_in(graph, shapes, bits) for bits in (16, 32)),
     )
+
+
+def _stored_in(graph: ModelGraph, shapes: Shapes, bits: int) -> Floats:
+    total = np.zeros(len(shapes))
+    for i, site in enumerate(graph.sites):
+        total += site.elements.evaluate(shapes.widths) * (shapes.weight_bits[:, i] == bits)
+    return total
 
 
 def _site_precision(target: Target, shapes: Shapes) -> NDArray[np.int8]:

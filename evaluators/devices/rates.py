@@ -20,7 +20,7 @@ class Rate(pydantic.BaseModel):
     """Speed of one op class in one precision, and the sizes at which it is half of that.
 
     A kernel is a product of ``[rows, depth]`` by ``[depth, width]``; each size s contributes a factor s / (s + half). 1e9 multiply-accumulates a second.
-    A width that is not a multiple of ``BLOCK`` makes it slower by the factor ``misaligned``.
+    A width (depth) that is not a multiple of ``BLOCK`` makes it slower by the factor ``misaligned_width`` (``misaligned_depth``).
     """
 
     model_config = _STRICT
@@ -30,7 +30,8 @@ class Rate(pydantic.BaseModel):
     half_width: float = 0.0
     half_rows: float = 0.0
     half_outputs: float = 0.0
-    misaligned: float = 1.0
+    misaligned_width: float = 1.0
+    misaligned_depth: float = 1.0
 
 
 class Rates(pydantic.BaseModel):

@@ -91,7 +91,9 @@ class Roofline(DeviceModel):
     def _times(self, table: KernelTable) -> _Times:
         rates = self.rates
         float_bytes = 2.0 if rates.runs_as("fp32") == "fp16" else 4.0
-        weight_bytes = table.weights * self._resident_bits(table) / 8
+        gathers = np.array([k.op_class == "embedding" for k in table.kernels], dtype=np.bool_)[:, None]
+        # An embedding reads the rows it looks up, not its table.
+        weight_bytes = np.where(gathers, np.minimum(table.weights, table.outputs), table.weights) * self._resident_bits(table) / 8
         moved = np.where(table.integer, 1.0, float_bytes)
         activation_bytes = (table.inputs + table.outputs) * moved
         # Conversions between float and 8-bit integers: every element is read in one form and written in the other.
@@ -128,14 +130,17 @@ class Roofline(DeviceModel):
         return bits
 
     def _widened(self, table: KernelTable) -> Floats:
-        return np.asarray((table.weights * (self._resident_bits(table) - table.weight_bits) / 8).sum(axis=0))
+        """Bytes that the weights take in memory beyond what they take in the file."""
+        more, fewer = self.rates.runs_as("fp16") == "fp32", self.rates.runs_as("fp32") == "fp16"
+        return 2.0 * (more * table.half_weights - fewer * table.single_weights)
 
     def _activation_bytes(self, table: KernelTable) -> Floats:
         """The most that activations occupy at once, at the mean width of what the kernels write."""
         float_bytes = 2.0 if self.rates.runs_as("fp32") == "fp16" else 4.0
         written = table.outputs.sum(axis=0)
         mean = (table.outputs * np.where(table.integer, 1.0, float_bytes)).sum(axis=0) / np.maximum(written, 1.0)
-        return table.activation_peak * mean
+        occupied: Floats = table.activation_peak * mean
+        return occupied
 
 
 def _compute_ms(rate: Rate, macs: Floats, weights: Floats, outputs: Floats) -> Floats:
@@ -144,7 +149,8 @@ def _compute_ms(rate: Rate, macs: Floats, weights: Floats, outputs: Floats) -> F
     rows = outputs / np.maximum(np.minimum(width, outputs), 1.0)
     slowdown = (1 + rate.half_depth / np.maximum(depth, 1.0)) * (1 + rate.half_width / np.maximum(width, 1.0))
     slowdown = slowdown * (1 + rate.half_rows / np.maximum(rows, 1.0)) * (1 + rate.half_outputs / np.maximum(outputs, 1.0))
-    if rate.misaligned > 1:
-        slowdown = slowdown * np.where(np.isfinite(width) & (np.rint(width) % BLOCK != 0), rate.misaligned, 1.0)
+    for factor, size in ((rate.misaligned_width, width), (rate.misaligned_depth, depth)):
+        if factor > 1:
+            slowdown = np.where(np.isfinite(size) & (np.rint(np.minimum(size, 1e9)) % BLOCK != 0), factor, 1.0) * slowdown
     milliseconds: Floats = macs * slowdown / (rate.gmacs * 1e6)
     return milliseconds

@@ -78,18 +78,27 @@ def _fit_compute(probes: Sequence[Probe], times: Floats) -> tuple[Rate, float, F
     depth = macs / outputs
     width = np.where(weights > 0, weights / depth, np.inf)
     rows = outputs / np.minimum(width, outputs)
-    misaligned = np.isfinite(width) & (np.where(np.isfinite(width), width, 0) % BLOCK != 0)
+    odd_width = np.isfinite(width) & (np.where(np.isfinite(width), width, 0) % BLOCK != 0)
+    odd_depth = depth % BLOCK != 0
 
     def predicted(p: Floats) -> Floats:
-        gmacs, half_depth, half_width, half_rows, launch_us, factor = np.exp(p)
-        slowdown = (1 + half_depth / depth) * (1 + half_width / width) * (1 + half_rows / rows) * np.where(misaligned, factor, 1.0)
+        gmacs, half_depth, half_width, half_rows, launch_us, by_width, by_depth = np.exp(p)
+        slowdown = (
+            (1 + half_depth / depth)
+            * (1 + half_width / width)
+            * (1 + half_rows / rows)
+            * np.where(odd_width, by_width, 1.0)
+            * np.where(odd_depth, by_depth, 1.0)
+        )
         return np.asarray(macs * slowdown / (gmacs * 1e6) + launch_us * 1e-3)
 
     best = float(np.max(macs / (times * 1e6)))
-    centre, spread = np.log([best * 1.1, 4.0, 3.0, 1.0, 3.0, 1.0]), np.array([0.5, 1.5, 1.5, 2.0, 1.0, 0.5])
+    centre, spread = np.log([best * 1.1, 4.0, 3.0, 1.0, 3.0, 1.0, 1.0]), np.array([0.5, 1.5, 1.5, 2.0, 1.0, 0.5, 0.5])
     p = _minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)
-    gmacs, half_depth, half_width, half_rows, launch_us, factor = (float(f"{v:.4g}") for v in np.exp(p))
-    rate = Rate(gmacs=gmacs, half_depth=half_depth, half_width=half_width, half_rows=half_rows, misaligned=max(factor, 1.0))
+    names = ("gmacs", "half_depth", "half_width", "half_rows", "launch_us", "misaligned_width", "misaligned_depth")
+    found = {name: float(f"{v:.4g}") for name, v in zip(names, np.exp(p), strict=True)}
+    launch_us = found.pop("launch_us")
+    rate = Rate(**{name: max(v, 1.0) if name.startswith("misaligned") else v for name, v in found.items()})
     return rate, launch_us, np.log(predicted(p) / times)
 
 

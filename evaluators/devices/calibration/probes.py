@@ -148,13 +148,16 @@ def _product(rng: np.random.Generator, precision: str, rows: int, depth: int, wi
 
 
 def _attention(rng: np.random.Generator, heads: int, sequence: int, size: int) -> Probe:
+    """Masked attention as PyTorch exports it, with rows of NaN set to zero."""
     builder = GraphBuilder(rng, integer=False)
     value = builder.input((1, heads, sequence, size))
+    mask, scale, zero = builder.constant((1, 1, sequence, sequence)), builder.constant(()), builder.constant(())
     repeats = 2
     for _ in range(repeats):
-        transposed = builder.node("Transpose", [value], perm=[0, 1, 3, 2])
-        scores = builder.node("Softmax", [builder.node("MatMul", [value, transposed])], axis=-1)
-        value = builder.node("MatMul", [scores, value])
+        transposed = builder.node("Transpose", [builder.node("Mul", [value, scale])], perm=[0, 1, 3, 2])
+        scores = builder.node("Add", [builder.node("MatMul", [value, transposed]), mask])
+        shares = builder.node("Softmax", [scores], axis=-1)
+        value = builder.node("MatMul", [builder.node("Where", [builder.node("IsNaN", [shares]), zero, shares]), value])
     elements = heads * sequence * size
     return Probe("attention", "fp32", 2 * elements * sequence, 0, 3 * elements, elements, repeats, *builder.finish(value))
 
@@ -173,7 +176,7 @@ def _batched_product(rng: np.random.Generator, heads: int, sequence: int, size: 
 def _vector(rng: np.random.Generator, op_class: str, shape: tuple[int, ...], *, integer: bool = False, repeats: int = 6) -> Probe:
     builder = GraphBuilder(rng, integer=integer)
     value = builder.input(shape)
-    other = builder.constant_quantized(shape) if integer else builder.constant(shape)
+    other = value if integer else builder.constant(shape)
     elements = float(np.prod(shape))
     inputs, element_bytes = elements, 1.0 if integer else 4.0
     if op_class in ("movement", "quantize"):
@@ -184,7 +187,9 @@ def _vector(rng: np.random.Generator, op_class: str, shape: tuple[int, ...], *, 
         elif op_class == "activation":
             value = builder.node("Gelu", [value])
         elif op_class == "normalization":
-            value = builder.node("LayerNormalization", [value, builder.constant(shape[-1:]), builder.constant(shape[-1:])], axis=-1)
+            # Behind a residual sum, as nearly always: the two become one kernel, which is much slower than the norm alone.
+            summed = builder.add(value, other)
+            value = builder.node("LayerNormalization", [summed, builder.constant(shape[-1:]), builder.constant(shape[-1:])], axis=-1)
         elif op_class == "softmax":
             value = builder.node("Softmax", [value], axis=-1)
         elif op_class == "movement":
@@ -200,11 +205,12 @@ def _vector(rng: np.random.Generator, op_class: str, shape: tuple[int, ...], *, 
 
 def _pooling(rng: np.random.Generator, side: int, *, integer: bool) -> Probe:
     builder = GraphBuilder(rng, integer=integer)
-    value, repeats = builder.input((1, 32, side, side)), 4
+    value, repeats = builder.input((1, 32, side, side)), 2
     for _ in range(repeats):
         value = builder.pool(value)
-    elements = 32.0 * side * side
-    return Probe("pooling", "int8" if integer else "fp32", 0, 0, elements, elements, repeats, *builder.finish(value), 1.0 if integer else 4.0)
+    # The mean of two kernels, the second on a quarter of the first's elements.
+    elements = 32.0 * side * side * (1 + 1 / 4) / 2
+    return Probe("pooling", "int8" if integer else "fp32", 0, 0, elements, elements / 4, repeats, *builder.finish(value), 1.0 if integer else 4.0)
 
 
 def _embedding(rng: np.random.Generator) -> Probe:

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from compressors.errors import UserError
+from evaluators.devices import device_named, this_host
+from evaluators.devices.calibration import calibrate
+from evaluators.devices.calibration.fit import fit
+from evaluators.devices.calibration.probes import Probe, probes
+
+
+@pytest.fixture(scope="module")
+def benchmarks() -> tuple[Probe, ...]:
+    return tuple(probes())
+
+
+def imagined(benchmarks: tuple[Probe, ...]) -> Any:
+    """Milliseconds on a machine with 40 GMAC/s, 80 in integers, 20 GB/s, 2 us a launch and 10 us an inference."""
+    kernels = [
+        0.002 + (p.macs / (80e6 if p.precision.startswith("int8") else 40e6) if p.macs else (p.inputs + p.outputs) * p.element_bytes / 20e6) for p in benchmarks
+    ]
+    return np.array([k * p.repeats for k, p in zip(kernels, benchmarks, strict=True)]) + 0.010
+
+
+@pytest.fixture
+def quiet_machine(benchmarks: tuple[Probe, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Timings come from the imagined machine; the list counts how often it was timed."""
+    timed: list[int] = []
+
+    def time_probes(given: Any, threads: int, progress: Any) -> Any:
+        timed.append(threads)
+        return imagined(given), np.full(len(given), 0.02)
+
+    monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path))
+    monkeypatch.setattr(calibrate, "time_probes", time_probes)
+    this_host.forget()
+    yield timed
+    this_host.forget()
+
+
+def test_the_fit_finds_the_machine_that_made_the_times(benchmarks: tuple[Probe, ...]) -> None:
+    fitted = fit(benchmarks, imagined(benchmarks))
+    assert np.sqrt(np.mean(fitted.residuals**2)) < 0.05
+    assert fitted.compute["fp32"]["conv3x3"].gmacs == pytest.approx(40, rel=0.15)
+    assert fitted.compute["int8"]["gemm"].gmacs == pytest.approx(80, rel=0.15)
+    assert fitted.bandwidth_gb_s["softmax"] == pytest.approx(20, rel=0.15)
+    assert fitted.overhead_ms == pytest.approx(0.010, rel=0.15)
+
+
+def test_every_kind_of_probe_runs(benchmarks: tuple[Probe, ...]) -> None:
+    seen = set()
+    for probe in benchmarks:
+        if (probe.op_class, probe.precision) in seen:
+            continue
+        seen.add((probe.op_class, probe.precision))
+        session = onnxruntime.InferenceSession(probe.model, providers=["CPUExecutionProvider"])
+        (output,) = session.run(None, probe.feed)
+        assert np.isfinite(output).all()
+    assert len(seen) >= 20
+
+
+def test_integer_probes_really_run_integer_kernels(benchmarks: tuple[Probe, ...], tmp_path: Path) -> None:
+    fused = {"conv3x3": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv", "gemm": "QLinearMatMul", "elementwise": "QLinearAdd"}
+    for op_class, operator in fused.items():
+        probe = next(p for p in benchmarks if p.op_class == op_class and p.precision == "int8")
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{op_class}.onnx")
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(probe.model, options, providers=["CPUExecutionProvider"])
+        operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+        assert operators.count(operator) == probe.repeats
+        assert "Relu" not in operators
+
+
+def test_a_calibration_is_made_once_and_kept(quiet_machine: list[int], graph: Any) -> None:
+    first = device_named("this-host").cost(graph, graph.baseline())["latency_ms"].estimate(0)
+    assert first.tier == "host-calibrated"
+    assert first.low < first.value < first.high
+    this_host.forget()
+    assert device_named("this-host").cost(graph, graph.baseline())["latency_ms"].estimate(0) == first
+    assert quiet_machine == [1]
+
+
+def test_energy_of_this_host_stays_a_guess(quiet_machine: list[int], graph: Any) -> None:
+    assert device_named("this-host").cost(graph, graph.baseline())["energy_mj"].tier == "spec-only"
+
+
+def test_a_damaged_calibration_is_made_again(quiet_machine: list[int], tmp_path: Path) -> None:
+    device_named("this-host")
+    (kept,) = (tmp_path / "devices").glob("*.yaml")
+    kept.write_text("rates: [")
+    this_host.forget()
+    assert device_named("this-host").tier == "host-calibrated"
+    assert quiet_machine == [1, 1]
+
+
+def test_on_a_noisy_machine_the_nearest_profile_stands_in_and_says_so(quiet_machine: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "time_probes", lambda given, threads, progress: (imagined(given), np.full(len(given), 0.9)))
+    lines: list[str] = []
+    model = device_named("this-host", progress=lines.append)
+    assert model.tier == "spec-only"
+    assert model.key == "this-host/onnxruntime"
+    assert "90% between rounds" in lines[-1]
+    assert "is used instead" in lines[-1]
+
+
+def test_more_threads_than_cores_is_a_mistake(quiet_machine: list[int]) -> None:
+    with pytest.raises(UserError, match=r"4096 threads were asked for, this machine has \d+ cores"):
+        device_named("this-host:4096t")
