@@ -50,7 +50,8 @@ def _show(described: dict[str, Any]) -> None:
 
     def show(title: str, columns: str, rows: list[tuple[Any, ...]]) -> None:
         """Columns whose name ends in ``>`` are aligned right."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        console.print(title, style="bold")
+        table = Table(box=None, pad_edge=False)
         for column in columns.split():
             table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
         for row in rows:

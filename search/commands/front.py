@@ -1,0 +1,59 @@
+"""``compareto front``: the Pareto front of a study, or one point of it."""
+
+from __future__ import annotations
+
+import argparse
+
+from search.commands.arguments import Subparsers, add_command
+
+__all__ = ["register", "run"]
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers, "front", run, "show the Pareto front of a study", "compareto front quickstart --by accuracy,size_bytes --where 'accuracy >= baseline - 1%'"
+    )
+    parser.add_argument("study", metavar="STUDY", help="a study's name or folder")
+    parser.add_argument("--device", metavar="D", help="the front on this device of the experiment")
+    parser.add_argument("--by", metavar="M,M", help="metrics to trade, instead of the experiment's objectives")
+    parser.add_argument("--where", metavar="EXPR", help="only points that keep this, such as 'latency_ms@raspberry-pi-5 <= 10 and size_bytes <= 1MB'")
+    parser.add_argument("--pick", metavar="EXPR", help="one point: knee, 'min METRIC' or 'max METRIC', each with 'where ...'")
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="csv and json are stable (docs/formats.md)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the records, print the front."""
+    from search.front_formats import front_csv, front_json
+    from search.results import Results
+
+    results = Results.load(args.study)
+    metrics = [name.strip() for name in args.by.split(",") if name.strip()] if args.by else []
+    if args.device and metrics:
+        metrics = [f"{name}@{args.device}" if results.needs_device(name) else name for name in metrics]
+    device = args.device if not metrics else None
+    frame = results.front(*metrics, device=device, where=args.where, baselines=args.pick is None, everything=args.format != "table")
+    picked = None
+    if args.pick is not None:
+        picked = results.pick(args.pick, *metrics, device=device, where=args.where)
+        attributes = frame.attrs
+        frame = frame[frame["id"] == picked]
+        frame.attrs = attributes
+    if args.format == "json":
+        print(front_json(results, frame, picked))
+    elif args.format == "csv":
+        print(front_csv(frame), end="")
+    else:
+        _show(results, frame, picked)
+    return 0
+
+
+def _show(results: object, frame: object, picked: str | None) -> None:
+    from rich.console import Console
+
+    from search.front_formats import explain, front_table
+
+    console = Console(highlight=False)
+    console.print(front_table(results, frame))  # type: ignore[arg-type]
+    for line in explain(results, frame, picked):  # type: ignore[arg-type]
+        console.print(line, markup=False)

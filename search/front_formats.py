@@ -1,0 +1,171 @@
+"""A front as text: a table for people, CSV and JSON for scripts (``docs/formats.md`` documents both)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from search.figures import figure, interval, short_name
+from search.record import TrialRecord
+from search.results import Results
+
+__all__ = ["brief", "explain", "front_csv", "front_json", "front_plain", "front_table", "trials_jsonl", "varied_settings", "write_exports"]
+
+FORMAT_VERSION = 1
+
+
+def front_plain(results: Results, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of ``Results.front`` as plain data: ``metrics`` by name with value, low, high, tier and unit; what is unknown is left out."""
+    names = metric_columns(frame)
+    units = {name: results.experiment.names.resolve(name)[1].unit for name in names}
+    rows: list[dict[str, Any]] = []
+    for row in frame.to_dict("records"):
+        metrics = {
+            n: {"value": row[n], "low": row[f"{n}_low"], "high": row[f"{n}_high"], "tier": row[f"{n}_tier"], "unit": units[n]}
+            for n in names
+            if pd.notna(row[n])
+        }
+        fixed = {key: row[key] for key in ("id", "baseline", "on_front", "knee")}
+        rows.append({**fixed, "metrics": metrics, "dominates": row["dominates"], "recipe": row["recipe"]})
+    return rows
+
+
+def front_json(results: Results, frame: pd.DataFrame, pick: str | None = None) -> str:
+    """The front with what it is a front of."""
+    metrics = frame.attrs["metrics"]
+    volumes = {which: results.hypervolume(*metrics, split=frame.attrs["split"], which=which) for which in ("front", "baselines")}
+    document = {
+        "format_version": FORMAT_VERSION,
+        "study": results.name,
+        "metrics": {n: results.experiment.names.resolve(n)[1].direction for n in metrics},
+        "split": frame.attrs["split"],
+        "hypervolume": {which: value if value == value else None for which, value in volumes.items()},
+        "pick": pick,
+        "front": front_plain(results, frame),
+    }
+    return json.dumps(document, indent=1, allow_nan=False)
+
+
+def front_csv(frame: pd.DataFrame) -> str:
+    """Rows of ``Results.front``: names of dominated baselines joined by spaces, recipes as JSON."""
+    flat = frame.copy()
+    flat["dominates"] = [" ".join(names) for names in frame["dominates"]]
+    flat["recipe"] = [json.dumps(recipe, sort_keys=True) for recipe in frame["recipe"]]
+    return flat.to_csv(index=False, lineterminator="\n")
+
+
+def trials_jsonl(records: Sequence[TrialRecord]) -> str:
+    """One record a line."""
+    return "".join(f"{record.to_json()}\n" for record in records)
+
+
+def write_exports(results: Results, folder: Path) -> None:
+    """``trials.jsonl``, ``front.csv`` and ``report.html`` in ``folder``; replaces older ones, and never leaves half of one."""
+    from search.report import render
+
+    written = {
+        "trials.jsonl": trials_jsonl(results.records),
+        "front.csv": front_csv(results.front(baselines=True, everything=True)),
+        "report.html": render(results),
+    }
+    for name, text in written.items():
+        partial = folder / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / name)
+
+
+def metric_columns(frame: pd.DataFrame) -> list[str]:
+    """Names of the metrics that a frame has."""
+    return [str(c) for c in frame.columns if f"{c}_tier" in frame.columns]
+
+
+def front_table(results: Results, frame: pd.DataFrame) -> Table:
+    """The front with baselines below it, unit and interval with every figure, tiers in the heading."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
+    table.add_column("id", no_wrap=True)
+    names = metric_columns(frame)
+    for name in names:
+        table.add_column(_heading(name, frame, [n for n in names if short_name(n) == short_name(name)]), justify="right", no_wrap=False)
+    table.add_column("recipe", overflow="fold", ratio=1)
+    varied = varied_settings(results.records)
+    for row in frame.to_dict("records"):
+        cells = []
+        for name in names:
+            metric = results.experiment.names.resolve(name)[1]
+            spread = interval(metric, row[name], row[f"{name}_low"], row[f"{name}_high"])
+            cells.append(figure(metric, row[name]) + (f"\n[dim]{spread}[/dim]" if spread else ""))
+        mark = " *" if row["knee"] else ""
+        uniform = row["baseline"] is not None
+        style = "" if row["on_front"] else "dim"
+        recipe = f"baseline {row['baseline']}" if uniform else brief(row["recipe"], varied)
+        beaten = f"\n[dim]dominates {', '.join(row['dominates'])}[/dim]" if row["dominates"] and not uniform else ""
+        table.add_row(f"{row['id']}{mark}", *cells, escape(recipe) + beaten, style=style)
+    return table
+
+
+def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) -> list[str]:
+    """Lines below the table: what the marks mean, the split, hypervolumes, what the knee gains."""
+    metrics, split = frame.attrs["metrics"], frame.attrs["split"]
+    points = int(frame["on_front"].sum())
+    lines = []
+    if picked is None:
+        front, alone = (results.hypervolume(*metrics, split=split, which=which) for which in ("front", "baselines"))
+        volume = f"; hypervolume {front:.4g}, of the baselines alone {alone:.4g}" if front == front else ""
+        lines.append(f"{points} points on the front{volume}; dim rows are baselines off the front; * is the knee")
+    unpublished = "" if split == "report" else ": nothing was evaluated on the report split yet, so these figures are those that the search ranked by"
+    lines.append(f"quality on the {split} split{unpublished}; ranges are 90 % intervals")
+    marked = picked or next((str(row["id"]) for row in frame.to_dict("records") if row["knee"]), None)
+    if marked is not None:
+        lines.append(f"{marked} against the uncompressed model: {results.summary(marked)}")
+    return lines
+
+
+def _heading(name: str, frame: pd.DataFrame, same: Sequence[str]) -> str:
+    short, _, device = name.partition("@")
+    tiers = [t for t in dict.fromkeys(frame[f"{name}_tier"]) if t not in ("", "exact", "measured")]
+    lines = [short]
+    if device:
+        lines.append(device if len(same) > 1 else device.partition("/")[0])
+    if tiers:
+        lines.append(f"predicted, {', '.join(tiers)}")
+    return "\n".join(lines)
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(config, Mapping):
+        return {place: value for key, child in config.items() for place, value in _flat(child, f"{prefix}.{key}" if prefix else str(key)).items()}
+    return {prefix: config}
+
+
+def varied_settings(records: Sequence[TrialRecord]) -> set[tuple[str, str]]:
+    """Which settings of which steps differ between proposed trials: the ones worth showing."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        if record.baseline is None:
+            for step in record.recipe:
+                for name, config in step.items():
+                    for place, value in _flat(config or {}).items():
+                        seen.setdefault((name, place), set()).add(json.dumps(value))
+    return {key for key, values in seen.items() if len(values) > 1}
+
+
+def brief(recipe: Sequence[Mapping[str, Any]], varied: set[tuple[str, str]] | None = None) -> str:
+    """A recipe in one line, such as ``prune taylor channels 0.42, quantize weight_bits 4``; with ``varied``, only the settings it names."""
+    steps = []
+    for step in recipe:
+        for name, config in step.items():
+            words = [name]
+            for place, value in _flat(config or {}).items():
+                if value in (None, [], ()) or (varied is not None and (name, place) not in varied):
+                    continue
+                key = place.rpartition(".")[2]
+                words.append(value if isinstance(value, str) else f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}")
+            steps.append(" ".join(words))
+    return ", ".join(steps) or "uncompressed"

@@ -1,0 +1,118 @@
+"""Everything that trials of an experiment share: the (fitted) model, its task and trace, the device models."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+from torch import nn
+
+from compressors.compressor import GraphEdit
+from compressors.graph import ModelGraph, Shapes
+from compressors.recipe import fingerprint
+from compressors.targets import Target, target_named
+from evaluators.devices import device_named
+from evaluators.devices.device_model import DeviceModel
+from evaluators.fit import fit
+from evaluators.metric import Estimate
+from evaluators.models import model_fingerprint
+from evaluators.tasks.array_task import ArrayTask
+from search.cache import Cache
+from search.experiment import Experiment
+from search.loading import load_experiment
+from search.lock import installed_versions
+
+__all__ = ["Prepared", "prepare", "state_key"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a worker needs, computed once by the driver.
+
+    Attributes:
+        model: the uncompressed model in eval mode.
+        model_key, data_key: fingerprints.
+        devices: by full key.
+    """
+
+    experiment: Experiment
+    model: nn.Module
+    task: ArrayTask
+    graph: ModelGraph
+    target: Target
+    devices: Mapping[str, DeviceModel]
+    model_key: str
+    data_key: str
+    versions: Mapping[str, str]
+
+    def costs(self, shapes: Shapes) -> list[dict[str, Estimate]]:
+        """Exact and predicted metrics of each candidate."""
+        parameters, macs = self.graph.count_parameters(shapes), self.graph.count_macs(shapes)
+        size = self.target.stored_bytes(self.graph, shapes)
+        rows: list[dict[str, Estimate]] = [
+            {"parameters": Estimate.exact(int(p)), "macs": Estimate.exact(int(m)), "size_bytes": Estimate.exact(int(s))}
+            for p, m, s in zip(parameters, macs, size, strict=True)
+        ]
+        for key, device in self.devices.items():
+            for name, values in device.cost(self.graph, shapes).items():
+                for i, row in enumerate(rows):
+                    row[f"{name}@{key}"] = values.estimate(i)
+        return rows
+
+    def cost(self, edit: GraphEdit) -> dict[str, Estimate]:
+        """Exact and predicted metrics of one candidate."""
+        return self.costs(edit.shapes(self.graph))[0]
+
+
+def state_key(*parts: object) -> str:
+    """A stage's key from whatever it depends on."""
+    return fingerprint([repr(p) for p in parts]) + fingerprint([repr(p) for p in reversed(parts)])
+
+
+def prepare(experiment: Experiment, cache: Cache, log: Callable[[str], None]) -> Prepared:
+    """Load, fit (from the cache where that was done before) and trace.
+
+    Raises:
+        UserError: see ``load_experiment``.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = load_experiment(experiment)
+    task = loaded.task
+    assert isinstance(task, ArrayTask)
+    model, versions = loaded.model, installed_versions()
+    if experiment.fit is not None:
+        model = _fitted(experiment, model, task, cache, versions, log)
+    devices = {key: device_named(key, experiment.target) for key in experiment.devices}
+    return Prepared(
+        experiment, model, task, loaded.graph, target_named(experiment.target), devices, model_fingerprint(model), task.fingerprint, versions
+    )
+
+
+def _fitted(
+    experiment: Experiment, model: nn.Module, task: ArrayTask, cache: Cache, versions: Mapping[str, str], log: Callable[[str], None]
+) -> nn.Module:
+    from safetensors.torch import load_model, save_model
+
+    assert experiment.fit is not None
+    key = state_key("fit", model_fingerprint(model), task.fingerprint, experiment.fit.model_dump_json(), experiment.search.seed, versions["torch"])
+    found = cache.get(key)
+    if found is None:
+        log("fit: training the baseline once")
+        trained = fit(model, task, experiment.fit, seed=experiment.search.seed, log=log)
+
+        def write(folder: Path) -> None:
+            save_model(trained, str(folder / "model.safetensors"))
+            (folder / "fit.json").write_text(json.dumps(experiment.fit.model_dump() if experiment.fit else {}))
+
+        found = cache.put(key, write)
+    else:
+        log("fit: found in the cache")
+    load_model(model, str(found / "model.safetensors"))
+    return model.eval()
+
+

@@ -1,0 +1,120 @@
+"""``report.html``: template, style, script and data in one file that needs no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compressors.errors import UserError
+from evaluators.metric import Estimate
+from search.figures import short_name
+from search.front_formats import brief, varied_settings
+from search.record import TrialRecord
+from search.report.picture import picture
+from search.results import Results
+
+__all__ = ["render"]
+
+
+def render(results: Results) -> str:
+    """The page. Everything that the study names reaches it as JSON and is shown as text, never as markup."""
+    here = files("search.report")
+    page, style, script = ((here / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js"))
+    try:
+        still = picture(results)
+    except UserError:
+        still = ""
+    # In a script element only "</" and "<!--" could end the data early; both are one character away from harmless JSON.
+    data = json.dumps(page_data(results), allow_nan=False, ensure_ascii=True).replace("<", "\\u003c")
+    # The data last: nothing that it holds is then taken for a placeholder.
+    for placeholder, text in (("/*STYLE*/", style), ("/*SCRIPT*/", script), ("<!--STILL-->", still), ("/*DATA*/", data)):
+        page = page.replace(placeholder, text, 1)
+    return page
+
+
+def page_data(results: Results) -> dict[str, Any]:
+    """What the page shows, as plain data."""
+    experiment = results.experiment
+    front = results.front(baselines=True)
+    rows = {row["id"]: row for row in front.to_dict("records")}
+    varied = varied_settings(results.records)
+    # Only published points have figures on `report`; the others are judged on what the search saw.
+    kept = [any(results.feasible([r], "report" if r.report and results.split() == "report" else "search")) for r in results.records]
+    objectives = [name for name, _ in results.objectives()]
+    volumes = [results.hypervolume(which=which) for which in ("front", "baselines")]
+    return {
+        "study": results.name,
+        "split": results.split(),
+        "objectives": objectives,
+        "metrics": _metrics(results),
+        "devices": list(experiment.devices),
+        "points": [_point(results, r, rows.get(r.id), bool(keeps), varied) for r, keeps in zip(results.records, kept, strict=True)],
+        "order": list(rows),
+        "statuses": results.statuses(),
+        "hypervolume": [v if v == v else None for v in volumes],
+        "summary": results.summary() if results.records else "",
+        "provenance": _provenance(results),
+    }
+
+
+def _metrics(results: Results) -> list[dict[str, str]]:
+    """Metrics without their devices: quality, exact, then predicted ones."""
+    found: dict[str, dict[str, str]] = {}
+    for name in results.available():
+        metric = results.experiment.names.resolve(name)[1]
+        found[metric.name] = {"name": metric.name, "unit": metric.unit, "direction": metric.direction, "knowledge": metric.knowledge}
+    order = [m.name for m in results.experiment.names.quality]
+    return sorted(
+        found.values(), key=lambda m: ({"observed": 0, "exact": 1, "predicted": 2}[m["knowledge"]], order.index(m["name"]) if m["name"] in order else 0)
+    )
+
+
+def _estimates(values: dict[str, Estimate]) -> dict[str, list[Any]]:
+    return {name: [e.value, e.low, e.high, e.tier] for name, e in values.items() if e.value == e.value}
+
+
+def _point(results: Results, record: TrialRecord, row: Any, feasible: bool, varied: set[tuple[str, str]]) -> dict[str, Any]:
+    observed = {m.name for m in results.experiment.names.quality}
+    return {
+        "id": record.id,
+        "baseline": record.baseline,
+        "status": record.status,
+        "reason": record.reason,
+        "metrics": _estimates(record.metrics),
+        "report": _estimates({n: e for n, e in record.report.items() if short_name(n) in observed}),
+        "feasible": feasible,
+        "onFront": bool(row is not None and row["on_front"]),
+        "knee": bool(row is not None and row["knee"]),
+        "dominates": list(row["dominates"]) if row is not None else [],
+        "brief": f"baseline {record.baseline}" if record.baseline else brief(record.recipe, varied),
+        "recipe": yaml.safe_dump(record.recipe, sort_keys=False, width=100) if record.recipe else "[]  # the uncompressed model\n",
+        "widths": [[axis, before, after] for axis, (before, after) in record.widths.items()],
+        "seconds": record.seconds,
+        "rung": record.rung,
+        "summary": results.summary(record.id) if record.status == "ok" else "",
+    }
+
+
+def _provenance(results: Results) -> list[list[str]]:
+    experiment, search = results.experiment, results.experiment.search
+    budget: Sequence[str] = [f"{getattr(search, key)} {key}" for key in ("trials", "hours", "cost") if getattr(search, key) is not None]
+    source = experiment.data.dataset or ", ".join(Path(path).name for path in experiment.data.files.values())
+    versions: dict[str, str] = {}
+    for record in results.records:
+        versions.update(record.versions)
+    rows = [
+        ["experiment", f"{experiment.name} ({experiment.fingerprint})"],
+        ["model", str(experiment.model.factory or experiment.model.pretrained)],
+        ["data", source],
+        ["target", experiment.target],
+        ["search", f"{search.algorithm}, {' '.join(budget)}, seed {search.seed}"],
+        ["constraints", "; ".join(experiment.constraints) or "none"],
+        ["machine", versions.pop("machine", "")],
+        ["versions", ", ".join(f"{package} {found}" for package, found in versions.items())],
+    ]
+    return [row for row in rows if row[1]]

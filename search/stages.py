@@ -1,0 +1,210 @@
+"""The Ray-free runner of a recipe's stages, over the content-addressed cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from compressors.compressor import Compressor, GraphEdit
+from compressors.context import Context
+from compressors.errors import DivergedError, OutOfMemoryError
+from compressors.graph.surgery import rebuild
+from compressors.pruning import score
+from compressors.recipe import Recipe
+from evaluators.metric import Estimate
+from evaluators.tasks.array_task import module_predict
+from search.cache import Cache
+from search.preparing import Prepared, state_key
+from search.record import StageRecord
+
+__all__ = ["Outcome", "StageRunner"]
+
+_STAGES_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a recipe came to.
+
+    Attributes:
+        metrics: exact, predicted and observed.
+        stages: in order.
+        widths: units before and after, by axis, where they changed.
+        logs: training lines.
+    """
+
+    metrics: dict[str, Estimate]
+    stages: tuple[StageRecord, ...]
+    widths: dict[str, tuple[int, int]]
+    logs: tuple[str, ...]
+
+
+class StageRunner:
+    """Runs recipes on what ``prepare`` has made ready.
+
+    Args:
+        prepared: shared by all trials.
+        cache: stages that were computed before are loaded from it.
+        log: receives one plain line at a time.
+    """
+
+    def __init__(self, prepared: Prepared, cache: Cache, log: Callable[[str], None] | None = None) -> None:
+        self.prepared = prepared
+        self.cache = cache
+        self._log = log
+        self._scores: dict[str, Mapping[str, NDArray[np.float64]]] = {}
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._stages: list[StageRecord] = []
+        self._logs: list[str] = []
+
+    def plan(self, recipe: Recipe) -> tuple[GraphEdit, ...]:
+        """The accumulated edits of a recipe. Scores are computed (or loaded) on the way.
+
+        Raises:
+            CompressionError: the recipe cannot be applied to this model.
+        """
+        for criterion in recipe.criteria():
+            if criterion not in self._scores:
+                self._scores[criterion] = self._score(criterion)
+        return recipe.plan(self.prepared.graph, self._scores)
+
+    def price(self, recipe: Recipe) -> dict[str, Estimate]:
+        """Exact and predicted metrics, without building the model."""
+        edits = self.plan(recipe)
+        return self.prepared.cost(edits[-1] if edits else GraphEdit.identity(self.prepared.graph))
+
+    def run(self, recipe: Recipe, *, replicate: int = 0, budget: float = 1.0, split: str = "search") -> Outcome:
+        """Compress and evaluate.
+
+        Raises:
+            TrialError: an expected failure of the recipe.
+        """
+        self._stages, self._logs = [], []
+        graph = self.prepared.graph
+        edits = self.plan(recipe)
+        final = edits[-1] if edits else GraphEdit.identity(graph)
+        keys = self._keys(recipe, replicate, budget)
+        evaluation = state_key("evaluate", keys[-1] if keys else self._root(), split, self.prepared.data_key)
+        started = time.monotonic()
+        found = self.cache.get(evaluation)
+        if found is None:
+            model = self._build(recipe, edits, keys, budget)
+            started = time.monotonic()
+            values = self._evaluate(model, split)
+            self.cache.put(evaluation, lambda folder: _write_json(folder / "metrics.json", {k: v.to_plain() for k, v in values.items()}))
+        else:
+            values = {k: Estimate.from_plain(v) for k, v in json.loads((found / "metrics.json").read_text()).items()}
+        self._stages.append(StageRecord("evaluate", evaluation, found is not None, time.monotonic() - started))
+        widths = {a.name: (a.size, len(final.kept[a.name])) for a in graph.axes if a.name in final.kept and len(final.kept[a.name]) != a.size}
+        return Outcome({**self.prepared.cost(final), **values}, tuple(self._stages), widths, tuple(self._logs))
+
+    def model(self, recipe: Recipe, *, replicate: int = 0, budget: float = 1.0) -> nn.Module:
+        """The compressed model, from cached stages where they exist."""
+        self._stages, self._logs = [], []
+        edits = self.plan(recipe)
+        return self._build(recipe, edits, self._keys(recipe, replicate, budget), budget)
+
+    def _root(self) -> str:
+        p = self.prepared
+        return state_key("model", _STAGES_VERSION, p.model_key, p.data_key, p.versions["torch"], p.versions.get("torchao", ""), self.device.type, "float32")
+
+    def _keys(self, recipe: Recipe, replicate: int, budget: float) -> list[str]:
+        keys: list[str] = []
+        parent = self._root()
+        for step in recipe.steps:
+            fidelity = (self.prepared.experiment.search.seed, replicate, budget) if step.stochastic else ()
+            parent = state_key(parent, step.name, step.version, sorted(step.to_config().items(), key=str), self.prepared.target.name, fidelity)
+            keys.append(parent)
+        return keys
+
+    def _context(self, key: str, budget: float) -> Context:
+        p = self.prepared
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+        return Context(p.task, p.model, p.graph, p.task.example_inputs, p.target, seed, budget, self.device, self._line)
+
+    def _line(self, line: str) -> None:
+        self._logs.append(line)
+        if self._log is not None:
+            self._log(line)
+
+    def _score(self, criterion: str) -> Mapping[str, NDArray[np.float64]]:
+        p = self.prepared
+        key = state_key("score", self._root(), criterion)
+        found, started = self.cache.get(key), time.monotonic()
+        if found is None:
+            values = score(p.model, p.graph, criterion, p.task.batches("calibration"), lambda logits, batch: p.task.loss(logits, batch))
+            self.cache.put(key, lambda folder: np.savez(folder / "scores.npz", **values))
+        else:
+            with np.load(found / "scores.npz", allow_pickle=False) as stored:
+                values = {name: stored[name] for name in stored.files}
+        self._stages.append(StageRecord(f"score {criterion}", key, found is not None, time.monotonic() - started))
+        return values
+
+    def _build(self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], budget: float) -> nn.Module:
+        model = self.prepared.model
+        first = 0
+        for i in reversed(range(len(recipe.steps))):
+            if recipe.steps[i].name == "quantize" or any(s.name == "quantize" for s in recipe.steps[:i]):
+                continue
+            started = time.monotonic()
+            found = self.cache.get(keys[i])
+            if found is not None:
+                model, first = self._load(found), i + 1
+                earlier = [StageRecord(s.name, k, cached=True, seconds=0.0) for s, k in zip(recipe.steps[:i], keys[:i], strict=True)]
+                self._stages += [*earlier, StageRecord(recipe.steps[i].name, keys[i], cached=True, seconds=time.monotonic() - started)]
+                break
+        for step, edit, key in list(zip(recipe.steps, edits, keys, strict=True))[first:]:
+            started = time.monotonic()
+            model = self._apply(step, model, edit, key, budget)
+            if step.name == "quantize":
+                # Its observers and the evaluation that follows are one stage: `evaluate`, whose result is what is kept.
+                continue
+            self._store(key, model)
+            self._stages.append(StageRecord(step.name, key, cached=False, seconds=time.monotonic() - started))
+        return model
+
+    def _apply(self, step: Compressor, model: nn.Module, edit: GraphEdit, key: str, budget: float) -> nn.Module:
+        try:
+            return step.apply(model, edit, self._context(key, budget))
+        except MemoryError as error:
+            raise OutOfMemoryError(f"{step.name} ran out of memory") from error
+
+    def _store(self, key: str, model: nn.Module) -> None:
+        def write(folder: Path) -> None:
+            save_model(model, str(folder / "model.safetensors"))
+            _write_json(folder / "structure.json", getattr(model, "compareto_structure", None))
+
+        self.cache.put(key, write)
+
+    def _load(self, folder: Path) -> nn.Module:
+        structure: dict[str, Any] | None = json.loads((folder / "structure.json").read_text())
+        if structure is None:
+            import copy
+
+            model = copy.deepcopy(self.prepared.model)
+        else:
+            model = rebuild(self.prepared.model, structure)
+        load_model(model, str(folder / "model.safetensors"))
+        return model.eval()
+
+    def _evaluate(self, model: nn.Module, split: str) -> dict[str, Estimate]:
+        values = self.prepared.task.metrics(module_predict(model), split)
+        for name, value in values.items():
+            if not np.isfinite(value.value):
+                raise DivergedError(f"{name} on {split} is {value.value}")
+        return values
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, sort_keys=True))

@@ -1,0 +1,60 @@
+"""One warm Ray actor that runs job after job over the stage runner."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from compressors.errors import TrialError
+from search.record import TrialRecord
+
+__all__ = ["CompressionTrial"]
+
+
+class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
+    """A job is ``{"id", "recipe", "values", "baseline", "split"}``; its result is a terminal record as JSON."""
+
+    def setup(self, config: dict[str, Any], prepared: Any = None, cache: str = "", threads: int = 1) -> None:
+        """Once an actor: threads, caches, and the model and data from the object store."""
+        import torch
+
+        from search.cache import Cache
+        from search.quiet import quiet_libraries
+        from search.stages import StageRunner
+
+        quiet_libraries()
+        torch.set_num_threads(threads)
+        self._runner = StageRunner(prepared, Cache(Path(cache)))
+        self._versions = dict(prepared.versions)
+        self._job = config
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """The next job."""
+        self._job = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run the job."""
+        started = time.monotonic()
+        record = self._run(self._job)
+        return {"record": dataclasses.replace(record, seconds=time.monotonic() - started).to_json(), "done": True}
+
+    def _run(self, job: dict[str, Any]) -> TrialRecord:
+        from compressors.recipe import Recipe
+
+        common = TrialRecord(job["id"], job["recipe"], "ok", values=job["values"], baseline=job["baseline"], versions=self._versions)
+        try:
+            outcome = self._runner.run(Recipe.from_plain(job["recipe"]), split=job["split"])
+        except TrialError as error:
+            return dataclasses.replace(common, status=error.status, reason=str(error))
+        except MemoryError as error:
+            return dataclasses.replace(common, status="out-of-memory", reason=f"the worker ran out of memory: {error}")
+        except Exception:  # noqa: BLE001 - a bug in one trial is its record, with the traceback, and never ends the study
+            return dataclasses.replace(common, status="error", reason=json.dumps(traceback.format_exc())[1:-1].replace("\\n", "\n"))
+        return dataclasses.replace(common, metrics=outcome.metrics, stages=outcome.stages, widths=outcome.widths, logs=outcome.logs)
