@@ -1,0 +1,96 @@
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from search.cli import main
+from search.report import picture, render
+from search.report.scale import Scale
+
+HOSTILE = '</script><script>alert(1)</script><!-- "quoted" & <img src=x onerror=alert(1)> /*DATA*/'
+
+
+def embedded(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_page_needs_no_network(study, random_records):
+    page = render(study(random_records))
+    outside = [url for url in re.findall(r'(?:https?:)?//[\w.-]+\.[a-z]{2,}[^\s"\'<]*', page) if "www.w3.org" not in url]
+    assert outside == []
+    assert not re.search(r"<(?:link|iframe|img)\b|\bsrc=|@import|url\(", page)
+    assert "default-src 'none'" in page
+
+
+def test_the_page_holds_every_trial_with_recipe_and_widths(study):
+    data = embedded(render(study()))
+    assert [p["id"] for p in data["points"]] == [r.id for r in study().records]
+    first = data["points"][0]
+    assert first["widths"] == [["conv1", 16, 9], ["conv2", 32, 12]]
+    assert first["recipe"].startswith("- prune:\n")
+    assert {p["id"]: p["reason"] for p in data["points"]}["0005"] == "the loss was NaN at step 3"
+    assert data["order"][: sum(p["onFront"] for p in data["points"])] == study().front()["id"].tolist()
+    assert data["metrics"][0]["name"] == "accuracy"
+    assert "latency_ms@pixel-7/onnxruntime" in first["metrics"]
+
+
+def test_what_a_study_names_cannot_become_markup(study):
+    import dataclasses
+
+    records = [dataclasses.replace(r, reason=HOSTILE, recipe=[{HOSTILE: {"x": HOSTILE}}], widths={HOSTILE: (2, 1)}) for r in study().records]
+    results = dataclasses.replace(study(), records=tuple(records))
+    page = render(results)
+    assert page.count("</script>") == 2
+    assert "<img src=x" not in page
+    assert embedded(page)["points"][0]["reason"] == HOSTILE
+    assert embedded(page)["points"][0]["widths"][0][0] == HOSTILE
+
+
+def test_a_page_before_any_trial_has_ended(study):
+    assert embedded(render(study([])))["points"] == []
+
+
+def test_the_picture_is_svg_with_a_mark_for_every_point(study):
+    results = study()
+    root = ET.fromstring(picture(results))
+    titles = [node.text for node in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert len(titles) == 1 + len(results.front(baselines=True))
+    assert any(t.startswith("0001: 94 %") for t in titles)
+
+
+def test_report_command_writes_page_or_picture(study, tmp_path, capsys):
+    folder = str(study().folder)
+    assert main(["report", folder]) == 0
+    assert (study().folder / "report.html").read_text().startswith("<!doctype html>")
+    assert main(["report", folder, "-o", str(tmp_path / "front.svg")]) == 0
+    assert (tmp_path / "front.svg").read_text().startswith("<svg")
+    capsys.readouterr()
+    assert main(["report", folder, "-o", str(tmp_path / "missing" / "front.svg")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert main(["report", folder, "-o", "front.pdf"]) == 2
+    assert "accepted: a file that ends in .html or .svg" in capsys.readouterr().err
+
+
+def test_a_picture_of_nothing_is_refused(study, tmp_path, capsys):
+    assert main(["report", str(study([]).folder), "-o", str(tmp_path / "front.svg")]) == 2
+    assert "no point with both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (3.2e-6, 3.3e-6), (12.0, 98000.0), (5.0, 5.0)])
+def test_ticks_are_round_and_within_the_axis(low, high):
+    scale = Scale.over([low, high], 10, 200)
+    ticks = scale.ticks()
+    assert 2 <= len(ticks) <= 8
+    assert all(9.9 <= scale(t) <= 200.1 for t in ticks)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_the_script_parses(tmp_path):
+    from importlib.resources import files
+
+    path = tmp_path / "page.js"
+    path.write_text((files("search.report") / "page.js").read_text())
+    assert subprocess.run(["node", "--check", str(path)], capture_output=True, check=False).returncode == 0
