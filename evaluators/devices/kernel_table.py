@@ -35,7 +35,7 @@ class KernelTable:
         dynamic: ``[candidates]`` whether integer kernels quantize their inputs at run time.
         stored_bytes: ``[candidates]`` weights, scales and biases as the runtime's format stores them.
         activation_peak: ``[candidates]`` elements alive at once.
-        half_weights, single_weights: ``[candidates]`` elements stored in 16 and in 32 bits.
+        site_weights, site_bits, site_precision: ``[sites, candidates]`` elements, stored bits and index of the arithmetic of each weight.
     """
 
     kernels: tuple[Kernel, ...]
@@ -50,8 +50,9 @@ class KernelTable:
     dynamic: NDArray[np.bool_]
     stored_bytes: Floats
     activation_peak: Floats
-    half_weights: Floats
-    single_weights: Floats
+    site_weights: Floats
+    site_bits: NDArray[np.int8]
+    site_precision: NDArray[np.int8]
 
 
 _cache: OrderedDict[tuple[int, str, bytes], tuple[ModelGraph, KernelTable]] = OrderedDict()
@@ -114,15 +115,10 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
         shapes.dynamic,
         target.stored_bytes(graph, shapes).astype(np.float64),
         graph.activation_peak(shapes).astype(np.float64),
-        *(_stored_in(graph, shapes, bits) for bits in (16, 32)),
+        rows([site.elements for site in graph.sites]),
+        shapes.weight_bits.T.astype(np.int8),
+        site_precision.T,
     )
-
-
-def _stored_in(graph: ModelGraph, shapes: Shapes, bits: int) -> Floats:
-    total = np.zeros(len(shapes))
-    for i, site in enumerate(graph.sites):
-        total += site.elements.evaluate(shapes.widths) * (shapes.weight_bits[:, i] == bits)
-    return total
 
 
 def _site_precision(target: Target, shapes: Shapes) -> NDArray[np.int8]:

@@ -21,6 +21,7 @@ __all__ = ["Interval", "Roofline"]
 
 Floats = NDArray[np.float64]
 _CHUNK = 2048
+_BITS = {"fp32": 32.0, "fp16": 16.0, "int8": 8.0, "int4": 4.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Roofline(DeviceModel):
         float_bytes = 2.0 if rates.runs_as("fp32") == "fp16" else 4.0
         gathers = np.array([k.op_class == "embedding" for k in table.kernels], dtype=np.bool_)[:, None]
         # An embedding reads the rows it looks up, not its table.
-        weight_bytes = np.where(gathers, np.minimum(table.weights, table.outputs), table.weights) * self._resident_bits(table) / 8
+        weight_bytes = np.where(gathers, np.minimum(table.weights, table.outputs), table.weights) * self._resident_bits(table.precision, table.weight_bits) / 8
         moved = np.where(table.integer, 1.0, float_bytes)
         activation_bytes = (table.inputs + table.outputs) * moved
         # Conversions between float and 8-bit integers: every element is read in one form and written in the other.
@@ -120,19 +121,17 @@ class Roofline(DeviceModel):
                     picojoules[k, rows] = table.macs[k, rows] * rates.pj_per_mac[rates.runs_as(PRECISIONS[p])]
         return _Times(compute, memory, launch, activation_bytes + weight_bytes + converted_bytes, picojoules)
 
-    def _resident_bits(self, table: KernelTable) -> Floats:
-        """Bits of each weight while the model runs: halves are widened at load where the unit computes in fp32."""
-        bits = table.weight_bits.astype(np.float64)
-        if self.rates.runs_as("fp16") == "fp32":
-            bits = np.where(bits == 16, 32.0, bits)
-        if self.rates.runs_as("fp32") == "fp16":
-            bits = np.where(bits == 32, 16.0, bits)
-        return bits
+    def _resident_bits(self, precision: NDArray[np.int8], stored_bits: NDArray[np.int8]) -> Floats:
+        """Bits of a weight while the model runs: runtimes widen at load to what they compute in, but for 4 bits that a kernel unpacks itself."""
+        widths = np.array([_BITS[self.rates.runs_as(p)] for p in PRECISIONS], dtype=np.float64)
+        resident = widths[precision]
+        return np.where(precision == PRECISIONS.index("int4"), np.minimum(resident, stored_bits), resident)
 
     def _widened(self, table: KernelTable) -> Floats:
         """Bytes that the weights take in memory beyond what they take in the file."""
-        more, fewer = self.rates.runs_as("fp16") == "fp32", self.rates.runs_as("fp32") == "fp16"
-        return 2.0 * (more * table.half_weights - fewer * table.single_weights)
+        bits = self._resident_bits(table.site_precision, table.site_bits) - table.site_bits
+        total: Floats = (table.site_weights * bits / 8).sum(axis=0)
+        return total
 
     def _activation_bytes(self, table: KernelTable) -> Floats:
         """The most that activations occupy at once, at the mean width of what the kernels write."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compressors.graph import ModelGraph, Shapes
+from evaluators.devices import device_keys, device_named
 from evaluators.devices.profile import load_profile, profile_names
 
 
@@ -45,6 +46,13 @@ def test_half_precision_weights_are_widened_where_the_runtime_computes_in_single
     assert native["peak_memory_bytes"].value[1] < native["peak_memory_bytes"].value[0]
 
 
+def test_weight_only_integers_shrink_the_file_not_the_memory_in_onnx_runtime(graph: ModelGraph, bits: Any) -> None:
+    device = device_named("raspberry-pi-5/onnxruntime")
+    memory = device.cost(graph, Shapes.concatenate([graph.baseline(), bits(graph, 4, 16), bits(graph, 8, 8)]))["peak_memory_bytes"].value
+    assert memory[1] == pytest.approx(memory[0], rel=1e-3)
+    assert memory[2] < memory[0]
+
+
 def test_a_unit_without_single_precision_runs_floats_in_half(graph: ModelGraph, device: Any, bits: Any) -> None:
     npu = device("galaxy-s24", "litert", "npu")
     costs = npu.cost(graph, Shapes.concatenate([graph.baseline(), bits(graph, 16, 16)]))
@@ -80,3 +88,20 @@ def test_candidates_are_priced_alike_alone_and_in_a_batch(graph: ModelGraph, dev
 
 def test_an_empty_batch_has_no_costs(graph: ModelGraph, device: Any) -> None:
     assert all(len(cost.value) == 0 for cost in device("pixel-7").cost(graph, graph.baseline()[:0]).values())
+
+
+def test_every_device_prices_a_model_and_says_how_it_knows(graph: ModelGraph) -> None:
+    for key in device_keys():
+        if key.startswith("this-host"):
+            continue
+        model = device_named(key)
+        assert model.key == key
+        assert model.memory_bytes >= 2e9
+        costs = model.cost(graph, graph.baseline())
+        assert set(costs) == {"latency_ms", "peak_memory_bytes", "energy_mj"}
+        assert all(cost.tier == "spec-only" and np.isfinite(cost.value).all() for cost in costs.values())
+
+
+def test_a_phone_of_the_slow_class_is_slower_than_a_current_one(graph: ModelGraph) -> None:
+    slow, fast = (device_named(key).cost(graph, graph.baseline())["latency_ms"].value[0] for key in ("cortex-a53-2gb/litert", "galaxy-s24/litert"))
+    assert slow > 5 * fast
