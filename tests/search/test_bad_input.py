@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from search.cli import main
+from search.experiment import Experiment
 
 FACTORY = """
 import torch
@@ -107,3 +108,52 @@ def test_a_command_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> No
         main(["serach"])
     assert caught.value.code == 2
     assert "invalid choice: 'serach'" in capsys.readouterr().err
+
+
+def frozen_study(experiment: Path, *overrides: str) -> Path:
+    """A study's folder as a search that was killed at once leaves it."""
+    study = experiment.parent / "studies" / "mine"
+    for part in ("records", "reports", "pending"):
+        (study / part).mkdir(parents=True)
+    (study / "experiment.yaml").write_text(Experiment.load(experiment, overrides).to_yaml())
+    return study
+
+
+def searching(experiment: Path, *more: str) -> tuple[str, ...]:
+    return ("search", str(experiment), "--storage", str(experiment.parent / "studies"), "--name", "mine", *more)
+
+
+def test_a_study_name_that_exists(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = frozen_study(experiment)
+    before = sorted(study.rglob("*"))
+    assert "'mine' exists" in refused(capsys, *searching(experiment))
+    assert sorted(study.rglob("*")) == before
+
+
+def test_resuming_a_study_that_is_not_there(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no study 'mine'" in refused(capsys, *searching(experiment, "--resume"))
+
+
+def test_resuming_another_experiments_study(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frozen_study(experiment, "data.max_samples=100")
+    message = refused(capsys, *searching(experiment, "--resume"))
+    assert "is of another experiment: data differ" in message
+
+
+def test_a_corrupt_record_is_named_and_kept(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = frozen_study(experiment) / "records" / "0001.json"
+    record.write_text("{not json")
+    assert "0001.json" in refused(capsys, *searching(experiment, "--resume"))
+    assert record.read_text() == "{not json"
+
+
+def test_a_storage_that_cannot_be_written(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (experiment.parent / "studies").touch()
+    assert "cannot write the study" in refused(capsys, *searching(experiment))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "cluster"])
+def test_a_cluster_that_cannot_be_reached(experiment: Path, capsys: pytest.CaptureFixture[str], address: str) -> None:
+    message = refused(capsys, *searching(experiment, "--address", address))
+    assert f"--address {address!r}" in message
+    assert not list((experiment.parent / "studies").rglob("records/*.json"))
