@@ -26,7 +26,8 @@ def soft_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: flo
     """KL(teacher || student) of logits softened by ``temperature``, times its square, averaged over labels that are not -100.
 
     Args:
-        student, teacher: logits ``[..., classes]``.
+        student: logits ``[..., classes]``.
+        teacher: logits of the same shape.
         labels: ``[...]``.
         temperature: above 0.
     """
@@ -75,7 +76,7 @@ class Distill(Compressor):
         """Training changes no shape."""
         return edit
 
-    def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
+    def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:  # noqa: ARG002 - the model is already cut
         """A trained copy."""
         if context.data is None:
             raise CompressionError("distill needs training data; pass data")

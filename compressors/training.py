@@ -131,7 +131,8 @@ def train(
                 name, value = data.score(model, "search")
                 model.train()
                 drop = "" if baseline is None else f", drop {baseline - value:+.4f}"
-                log(f"{prefix}epoch {epoch}: loss {running / max(1, done):.4f}, {name} {value:.4f}{drop}, step {step}/{total}, {time.monotonic() - started:.0f} s")
+                where = f"step {step}/{total}, {time.monotonic() - started:.0f} s"
+                log(f"{prefix}epoch {epoch}: loss {running / max(1, done):.4f}, {name} {value:.4f}{drop}, {where}")
     return model.eval()
 
 

@@ -10,6 +10,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
+from compressors.architecture import architecture_of
 from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit, Scores
 from compressors.context import Context
 from compressors.errors import CompressionError
@@ -48,7 +49,7 @@ class Quantize(Compressor):
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
         """The quantized model: an exported graph from here on, unless every weight has 16 bits."""
         quantized = context.target.quantize(model, context.graph, edit, context.example_inputs, _calibration(context))
-        return _with_structure(quantized, model, context.graph, edit, context.target)
+        return _with_structure(quantized, model, context.graph, edit, context.target, context.example_inputs)
 
 
 def _calibration(context: Context) -> Iterator[dict[str, Tensor]]:
@@ -60,14 +61,20 @@ def _calibration(context: Context) -> Iterator[dict[str, Tensor]]:
         yield batch.inputs
 
 
-def _with_structure(quantized: nn.Module, model: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target) -> nn.Module:
+def _with_structure(
+    quantized: nn.Module, model: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target, example_inputs: Mapping[str, Tensor]
+) -> nn.Module:
     structure: dict[str, Any] = dict(getattr(model, "compareto_structure", None) or {})
     structure["quantize"] = {
         "target": target.name,
+        "dynamic": bool(edit.dynamic),
+        "inputs": {name: [str(value.dtype).removeprefix("torch."), list(value.shape)] for name, value in example_inputs.items()},
         "weight_bits": {site.name: int(edit.weight_bits[i]) for i, site in enumerate(graph.sites) if edit.weight_bits[i] < 32},
         "activation_bits": {site.name: int(edit.activation_bits[i]) for i, site in enumerate(graph.sites) if edit.activation_bits[i] < 32},
     }
     quantized.compareto_structure = structure  # type: ignore[assignment]
+    # An exported graph no longer knows its class and configuration, which a checkpoint names.
+    quantized.compareto_architecture = architecture_of(model)  # type: ignore[assignment]
     return quantized
 
 
@@ -92,6 +99,9 @@ def restore(
         # Observers size their buffers when they first see data: one pass gives every buffer its shape.
         with torch.no_grad():
             prepared(*example_inputs.values())
-        prepared.load_state_dict(state, strict=False)
+        # Without the versions that a state dict carries beside its tensors, observers read it as an old one and reset their epsilon.
+        versioned = prepared.state_dict()
+        versioned.update(state)
+        prepared.load_state_dict(versioned, strict=False)
 
-    return _with_structure(target.quantize(model, graph, edit, example_inputs, None, restore=load), model, graph, edit, target)
+    return _with_structure(target.quantize(model, graph, edit, example_inputs, None, restore=load), model, graph, edit, target, example_inputs)

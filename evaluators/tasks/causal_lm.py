@@ -39,5 +39,5 @@ class CausalLanguageModelling(ArrayTask):
     def summarise(self, values: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:
         """Perplexity is the exponential of the loss and of its interval."""
         loss = mean_interval(values["loss"])
-        perplexity = Estimate(*(math.exp(min(v, 700.0)) for v in (loss.value, loss.low, loss.high)))
-        return {"perplexity": perplexity, "loss": loss}
+        value, low, high = (math.exp(min(v, 700.0)) for v in (loss.value, loss.low, loss.high))
+        return {"perplexity": Estimate(value, low, high), "loss": loss}

@@ -76,7 +76,7 @@ def _label_names(source: Source, data: DataSpec) -> list[str]:
     for split in source.splits:
         column = _column(source, split, data, "label")
         rows = source.splits[split]
-        values |= set(row[column] for row in rows) if isinstance(rows, list) else set(rows[column])
+        values |= {row[column] for row in rows} if isinstance(rows, list) else set(rows[column])
     if any(value is None for value in values):
         raise UserError("data.columns.label: some examples have no label")
     return sorted(values) if all(isinstance(v, str) for v in values) else [str(i) for i in range(int(max(values)) + 1)]

@@ -120,4 +120,6 @@ def _from_dataset(name: str, folder: Path) -> dict[str, Any]:
         return dict(datasets.load_dataset(name))
     except Exception as error:
         # datasets raises a dozen unrelated classes here (connection, HTTP, not found, gated, script); all mean the same to the user.
-        raise UserError(f"data.dataset: {name!r} is neither a folder nor reachable on the hub ({type(error).__name__}); check the name and the network") from error
+        raise UserError(
+            f"data.dataset: {name!r} is neither a folder nor reachable on the hub ({type(error).__name__}); check the name and the network"
+        ) from error

@@ -19,7 +19,8 @@ class DigitsCNN(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits."""
-        return self.head(self.pool(self.body(self.stem(image))).flatten(1))
+        logits: Tensor = self.head(self.pool(self.body(self.stem(image))).flatten(1))
+        return logits
 
 
 def digits_cnn(width: int = 32) -> nn.Module:

@@ -1,0 +1,167 @@
+"""Compressed models on disk: ``structure.json`` says how to rebuild the module, ``model.safetensors`` holds its numbers.
+
+Nothing in a folder is executed: an architecture is named only where it is a class of ``transformers`` with its configuration; for any other model the
+caller of ``load`` passes a fresh instance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressors.architecture import architecture_of, build
+from compressors.compressor import GraphEdit
+from compressors.errors import CompressionError, TraceError, UserError
+from compressors.graph.surgery import rebuild
+
+__all__ = ["CHECKPOINT_VERSION", "load", "save"]
+
+CHECKPOINT_VERSION = 1
+_STRUCTURE, _WEIGHTS = "structure.json", "model.safetensors"
+
+
+def save(model: nn.Module, folder: str | Path) -> None:
+    """Write a model, compressed or not, into ``folder``, which is made where it is missing.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    from compressors.quantization import prepared_state
+
+    folder = Path(folder)
+    state, aliases = _unshared(prepared_state(model))
+    content: dict[str, Any] = {"version": CHECKPOINT_VERSION, "structure": getattr(model, "compareto_structure", None), "aliases": aliases}
+    content["architecture"] = architecture_of(model)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(state, folder / _WEIGHTS)
+        content["weights"] = hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
+        (folder / _STRUCTURE).write_text(json.dumps({**content, "digest": _digest(content)}, indent=1))
+    except OSError as error:
+        raise UserError(f"cannot write the checkpoint {folder}: {error.strerror or error}") from error
+
+
+def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
+    """The saved model, bit for bit, in eval mode.
+
+    Args:
+        folder: written by ``save``.
+        model: a fresh uncompressed instance, whose weights do not matter; only needed where the folder does not name the architecture. It is not changed.
+
+    Raises:
+        UserError: a missing, changed or incomplete folder, one of another version, or one that belongs to another model.
+    """
+    folder = Path(folder)
+    content, state = _read(folder)
+    fresh = _fresh(content["architecture"], folder) if model is None else model
+    structure: dict[str, Any] = dict(content["structure"] or {})
+    quantize = structure.pop("quantize", None)
+    try:
+        loaded = rebuild(fresh, structure) if structure else _copy(fresh)
+        if quantize is not None and any(bits <= 8 for bits in quantize["weight_bits"].values()):
+            loaded = _restored(loaded, fresh, structure, quantize, state)
+        else:
+            _fill(loaded, state)
+    except (CompressionError, TraceError, RuntimeError) as error:
+        raise UserError(f"{folder} does not fit {type(fresh).__name__}: {str(error).strip().splitlines()[0]}") from error
+    if content["structure"] is not None:
+        loaded.compareto_structure = content["structure"]
+    if content["architecture"] is not None:
+        loaded.compareto_architecture = content["architecture"]
+    return loaded.eval()
+
+
+def _unshared(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Each tensor once, and the other names of tied ones: safetensors refuses shared memory."""
+    first: dict[tuple[Any, ...], str] = {}
+    kept: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name, value in state.items():
+        key = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype) if value.numel() else (name,)
+        if key in first:
+            aliases[name] = first[key]
+        else:
+            first[key] = name
+            kept[name] = value.detach().cpu().contiguous().clone()
+    return kept, aliases
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors.torch import load as parse
+
+    try:
+        content = json.loads((folder / _STRUCTURE).read_text())
+        weights = (folder / _WEIGHTS).read_bytes()
+    except OSError as error:
+        raise UserError(f"{folder} is not a checkpoint: no readable {Path(str(error.filename)).name}") from error
+    except ValueError as error:
+        raise UserError(f"{folder / _STRUCTURE} is not JSON: {error}") from error
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != CHECKPOINT_VERSION:
+        raise UserError(f"{folder} has checkpoint version {version!r}; accepted: {CHECKPOINT_VERSION}")
+    if content.pop("digest", None) != _digest(content):
+        raise UserError(f"{folder / _STRUCTURE} was changed after it was written; save the model again")
+    if content["weights"] != hashlib.sha256(weights).hexdigest():
+        raise UserError(f"{folder / _WEIGHTS} is not the file that was saved with {_STRUCTURE}; save the model again")
+    state = parse(weights)
+    return content, {**state, **{name: state[other] for name, other in content["aliases"].items()}}
+
+
+def _fresh(architecture: Mapping[str, Any] | None, folder: Path) -> nn.Module:
+    if architecture is None:
+        raise UserError(f"{folder} does not name an architecture; pass a fresh instance: load(folder, model=...)")
+    try:
+        return build(architecture)
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{folder} names an architecture that cannot be built: {error}") from error
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    import copy
+
+    if getattr(model, "compareto_structure", None):
+        raise CompressionError("the model has been compressed before; pass an uncompressed instance")
+    return copy.deepcopy(model)
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    own = model.state_dict()
+    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape] + [name for name in state if name not in own]
+    if wrong:
+        raise CompressionError(f"{len(wrong)} tensors differ, such as {', '.join(wrong[:3])}")
+    model.load_state_dict(dict(state))
+
+
+def _restored(model: nn.Module, fresh: nn.Module, structure: dict[str, Any], quantize: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
+    from compressors.graph import trace
+    from compressors.quantization import prepared_state, restore
+    from compressors.targets import target_named
+
+    # Ones are valid tokens, masks and pixels alike; the values are replaced by the stored observers.
+    examples = {name: torch.ones(shape, dtype=getattr(torch, dtype)) for name, (dtype, shape) in quantize["inputs"].items()}
+    graph = trace(fresh, examples, check_cuts=False)
+    edit = GraphEdit(
+        {name: np.asarray(kept, dtype=np.int64) for name, kept in structure.get("kept", {}).items()},
+        np.array([quantize["weight_bits"].get(site.name, 32) for site in graph.sites], dtype=np.int64),
+        np.array([quantize["activation_bits"].get(site.name, 32) for site in graph.sites], dtype=np.int64),
+        bool(quantize["dynamic"]),
+    )
+    restored = restore(model, graph, edit, target_named(quantize["target"]), examples, state)
+    again = prepared_state(restored)
+    wrong = [name for name in {**again, **state} if name not in again or name not in state or not torch.equal(again[name], state[name])]
+    if wrong:
+        raise CompressionError(f"{len(wrong)} tensors of the quantized model differ, such as {', '.join(wrong[:3])}")
+    return restored
