@@ -10,7 +10,7 @@ from pathlib import Path
 from compressors.checkpoint import save
 from compressors.errors import UserError
 from compressors.recipe import Recipe
-from evaluators.metric import Estimate
+from evaluators.metric import Estimate, Metric
 from search.cache import Cache
 from search.check import graph_problems
 from search.experiment import Experiment
@@ -27,11 +27,13 @@ class Applied:
     """What ``apply`` found, by metric; quality on ``report``.
 
     Attributes:
+        metrics: what each name means.
         baseline: of the uncompressed model.
         compressed: of the recipe's model.
         drift: versions that are not those of the lock.
     """
 
+    metrics: dict[str, Metric]
     baseline: dict[str, Estimate]
     compressed: dict[str, Estimate]
     drift: tuple[str, ...]
@@ -82,7 +84,7 @@ def apply_recipe(recipe_path: Path, experiment_path: str | Path, out: Path, over
     now.save(out / LOCK_NAME)
     plain = {**measured, "baseline_report": baseline}
     (out / "metrics.json").write_text(json.dumps({s: {k: v.to_plain() for k, v in m.items()} for s, m in plain.items()}, indent=1, sort_keys=True))
-    return Applied(baseline, measured["report"], tuple(lock.drift(now)) if lock else ())
+    return Applied({name: experiment.names.resolve(name)[1] for name in baseline}, baseline, measured["report"], tuple(lock.drift(now)) if lock else ())
 
 
 def _make_folder(out: Path) -> None:

@@ -33,7 +33,7 @@ def baseline_recipes(space: Space, runner: StageRunner) -> dict[str, list[dict[s
     if pruning is not None:
         for percent in (25, 50):
             ratio = percent / 100
-            uniform = {kind: ratio for kind in pruning["ratio"]} if isinstance(pruning["ratio"], dict) else ratio
+            uniform = dict.fromkeys(pruning["ratio"], ratio) if isinstance(pruning["ratio"], dict) else ratio
             patterns = {k: pruning[k] for k in ("include", "exclude", "round_to") if k in pruning}
             steps = [{"prune": {"criterion": "l2", "scope": "local", "ratio": uniform, **patterns}}, *recovery]
             found[f"prune-{percent}"] = steps

@@ -16,7 +16,7 @@ from search.figures import figure, interval, short_name
 from search.record import TrialRecord
 from search.results import Results
 
-__all__ = ["brief", "explain", "front_csv", "front_json", "front_plain", "front_table", "trials_jsonl", "varied_settings", "write_exports"]
+__all__ = ["brief", "brief_heading", "explain", "front_csv", "front_json", "front_plain", "front_table", "trials_jsonl", "varied_settings", "write_exports"]
 
 FORMAT_VERSION = 1
 
@@ -119,8 +119,15 @@ def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) ->
         front, alone = (results.hypervolume(*metrics, split=split, which=which) for which in ("front", "baselines"))
         volume = f"; hypervolume {front:.4g}, of the baselines alone {alone:.4g}" if front == front else ""
         lines.append(f"{points} points on the front{volume}; dim rows are baselines off the front; * is the knee")
+    if split == "report":
+        missing = [r.id for r in results.front_records(*metrics, split="search") if not r.report]
+        if missing:
+            more = ", ..." if len(missing) > 5 else ""
+            lines.append(f"left out, because they were never evaluated on report: {', '.join(missing[:5])}{more}, on the front of the search split")
     unpublished = "" if split == "report" else ": nothing was evaluated on the report split yet, so these figures are those that the search ranked by"
     lines.append(f"quality on the {split} split{unpublished}; ranges are 90 % intervals")
+    settings = brief_heading(results.records)
+    lines.append(f"recipes show {settings}" if settings else "nothing differs between recipes")
     marked = picked or next((str(row["id"]) for row in frame.to_dict("records") if row["knee"]), None)
     if marked is not None:
         lines.append(f"{marked} against the uncompressed model: {results.summary(marked)}")
@@ -157,15 +164,22 @@ def varied_settings(records: Sequence[TrialRecord]) -> set[tuple[str, str]]:
 
 
 def brief(recipe: Sequence[Mapping[str, Any]], varied: set[tuple[str, str]] | None = None) -> str:
-    """A recipe in one line, such as ``prune taylor channels 0.42, quantize weight_bits 4``; with ``varied``, only the settings it names."""
+    """A recipe in a few words, such as ``prune taylor 0.42, quantize 4 8``: values in the order of the settings; with ``varied``, only of those it names."""
     steps = []
     for step in recipe:
         for name, config in step.items():
-            words = [name]
-            for place, value in _flat(config or {}).items():
-                if value in (None, [], ()) or (varied is not None and (name, place) not in varied):
-                    continue
-                key = place.rpartition(".")[2]
-                words.append(value if isinstance(value, str) else f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}")
-            steps.append(" ".join(words))
+            shown = [value for place, value in _flat(config or {}).items() if varied is None or (name, place) in varied]
+            words = [f"{value:.2g}" if isinstance(value, float) else str(value) for value in shown if value not in (None, [], ())]
+            steps.append(" ".join([name, *words]))
     return ", ".join(steps) or "uncompressed"
+
+
+def brief_heading(records: Sequence[TrialRecord]) -> str:
+    """What the values of ``brief`` are, step by step: ``prune criterion channels, quantize weight_bits``."""
+    varied, steps = varied_settings(records), dict[str, dict[str, None]]()
+    for record in records:
+        if record.baseline is None:
+            for step in record.recipe:
+                for name, config in step.items():
+                    steps.setdefault(name, {}).update(dict.fromkeys(p for p in _flat(config or {}) if (name, p) in varied))
+    return ", ".join(" ".join([name, *(place.rpartition(".")[2] for place in places)]) for name, places in steps.items())

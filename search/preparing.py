@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from torch import nn
 
 from compressors.compressor import GraphEdit
@@ -88,14 +87,10 @@ def prepare(experiment: Experiment, cache: Cache, log: Callable[[str], None]) ->
     if experiment.fit is not None:
         model = _fitted(experiment, model, task, cache, versions, log)
     devices = {key: device_named(key, experiment.target) for key in experiment.devices}
-    return Prepared(
-        experiment, model, task, loaded.graph, target_named(experiment.target), devices, model_fingerprint(model), task.fingerprint, versions
-    )
+    return Prepared(experiment, model, task, loaded.graph, target_named(experiment.target), devices, model_fingerprint(model), task.fingerprint, versions)
 
 
-def _fitted(
-    experiment: Experiment, model: nn.Module, task: ArrayTask, cache: Cache, versions: Mapping[str, str], log: Callable[[str], None]
-) -> nn.Module:
+def _fitted(experiment: Experiment, model: nn.Module, task: ArrayTask, cache: Cache, versions: Mapping[str, str], log: Callable[[str], None]) -> nn.Module:
     from safetensors.torch import load_model, save_model
 
     assert experiment.fit is not None
@@ -114,5 +109,3 @@ def _fitted(
         log("fit: found in the cache")
     load_model(model, str(found / "model.safetensors"))
     return model.eval()
-
-

@@ -109,8 +109,11 @@ class Pool:
     def run(self, next_job: Callable[[], Job | None], on_record: Callable[[TrialRecord], None]) -> None:
         """Run jobs until ``next_job`` returns None and all have ended."""
         with tempfile.TemporaryDirectory(prefix="compareto-ray-") as folder:
-            tune.Tuner(
-                self._trainable,
-                tune_config=tune.TuneConfig(search_alg=_Jobs(next_job, on_record), num_samples=-1, max_concurrent_trials=self._workers, reuse_actors=True),
-                run_config=tune.RunConfig(storage_path=folder, verbose=0, failure_config=tune.FailureConfig(max_failures=2), checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)),
-            ).fit()
+            searching = tune.TuneConfig(search_alg=_Jobs(next_job, on_record), num_samples=-1, max_concurrent_trials=self._workers, reuse_actors=True)
+            running = tune.RunConfig(
+                storage_path=folder,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=2),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            )
+            tune.Tuner(self._trainable, tune_config=searching, run_config=running).fit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import time
@@ -143,8 +144,8 @@ class StageRunner:
         key = state_key("score", self._root(), criterion)
         found, started = self.cache.get(key), time.monotonic()
         if found is None:
-            values = score(p.model, p.graph, criterion, p.task.batches("calibration"), lambda logits, batch: p.task.loss(logits, batch))
-            self.cache.put(key, lambda folder: np.savez(folder / "scores.npz", **values))
+            values = score(p.model, p.graph, criterion, p.task.batches("calibration"), p.task.loss)
+            self.cache.put(key, lambda folder: np.savez(str(folder / "scores.npz"), allow_pickle=False, **values))
         else:
             with np.load(found / "scores.npz", allow_pickle=False) as stored:
                 values = {name: stored[name] for name in stored.files}
@@ -189,12 +190,7 @@ class StageRunner:
 
     def _load(self, folder: Path) -> nn.Module:
         structure: dict[str, Any] | None = json.loads((folder / "structure.json").read_text())
-        if structure is None:
-            import copy
-
-            model = copy.deepcopy(self.prepared.model)
-        else:
-            model = rebuild(self.prepared.model, structure)
+        model = copy.deepcopy(self.prepared.model) if structure is None else rebuild(self.prepared.model, structure)
         load_model(model, str(folder / "model.safetensors"))
         return model.eval()
 

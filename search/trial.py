@@ -7,12 +7,12 @@ import json
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ray import tune
 
 from compressors.errors import TrialError
-from search.record import TrialRecord
+from search.record import Status, TrialRecord
 
 __all__ = ["CompressionTrial"]
 
@@ -52,7 +52,7 @@ class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no ty
         try:
             outcome = self._runner.run(Recipe.from_plain(job["recipe"]), split=job["split"])
         except TrialError as error:
-            return dataclasses.replace(common, status=error.status, reason=str(error))
+            return dataclasses.replace(common, status=cast("Status", error.status), reason=str(error))
         except MemoryError as error:
             return dataclasses.replace(common, status="out-of-memory", reason=f"the worker ran out of memory: {error}")
         except Exception:  # noqa: BLE001 - a bug in one trial is its record, with the traceback, and never ends the study

@@ -58,7 +58,9 @@ class OptunaSearch(Algorithm):
                 elif dimension.kind == "int":
                     value = trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high))
                 else:
-                    value = dimension.decode(dimension.encode(trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.kind == "loguniform")))
+                    value = dimension.decode(
+                        dimension.encode(trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.kind == "loguniform"))
+                    )
                 point[dimension.name] = value
         point = self._space.normalise(point)
         self._open[_key(point)] = trial

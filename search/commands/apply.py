@@ -24,14 +24,16 @@ def register(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Apply, then print each figure beside the uncompressed model's."""
     from search.applying import apply_recipe
+    from search.figures import figure, interval
 
     applied = apply_recipe(args.recipe, args.to, args.out, args.overrides, print)
     for line in applied.drift:
         print(f"note: recipe.lock was made with another version of {line}")
     width = max(map(len, applied.compressed))
     for name, value in applied.compressed.items():
-        before = applied.baseline[name]
-        interval = "" if value.tier == "exact" else f"  ({value.low:.4g} to {value.high:.4g}, {value.tier})"
-        print(f"{name:{width}}  {before.value:>12.6g} -> {value.value:<12.6g}{interval}")
+        metric = applied.metrics[name]
+        between = interval(metric, value.value, value.low, value.high)
+        known = f"  ({between}, {value.tier})" if between else ""
+        print(f"{name:{width}}  {figure(metric, applied.baseline[name].value):>10} -> {figure(metric, value.value):<10}{known}")
     print(f"written to {args.out}")
     return 0

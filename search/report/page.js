@@ -243,7 +243,7 @@ const frontTable = () => {
     if (device) cell.append(el("small", {}, device));
     head.append(cell);
   }
-  head.append(el("th", {}, "recipe"), el("th", {}, "dominates"));
+  head.append(el("th", {}, "recipe", el("small", {}, data.settings)), el("th", {}, "dominates"));
   const body = el("tbody");
   for (const id of data.order) {
     const p = data.points.find((q) => q.id === id);

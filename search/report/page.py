@@ -13,7 +13,7 @@ import yaml
 from compressors.errors import UserError
 from evaluators.metric import Estimate
 from search.figures import short_name
-from search.front_formats import brief, varied_settings
+from search.front_formats import brief, brief_heading, varied_settings
 from search.record import TrialRecord
 from search.report.picture import picture
 from search.results import Results
@@ -55,6 +55,7 @@ def page_data(results: Results) -> dict[str, Any]:
         "devices": list(experiment.devices),
         "points": [_point(results, r, rows.get(r.id), bool(keeps), varied) for r, keeps in zip(results.records, kept, strict=True)],
         "order": list(rows),
+        "settings": brief_heading(results.records),
         "statuses": results.statuses(),
         "hypervolume": [v if v == v else None for v in volumes],
         "summary": results.summary() if results.records else "",

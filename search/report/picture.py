@@ -94,7 +94,8 @@ def _line(points: Sequence[Mapping[str, Any]], x: Scale, y: Scale, x_axis: tuple
 def _mark(x: float, y: float, point: Mapping[str, Any], text: str) -> str:
     title = f"<title>{escape(str(point['id']))}: {escape(text)}</title>"
     if point["baseline"] is not None:
-        name = f'<text x="{x + 8:.1f}" y="{y - 6:.1f}" style="fill:{_BASELINE};font-size:11px">{escape(str(point["baseline"]))}</text>'
+        beside, anchor = (x - 8, "end") if x > _WIDTH - 110 else (x + 8, "start")
+        name = f'<text x="{beside:.1f}" y="{y - 6:.1f}" text-anchor="{anchor}" style="fill:{_BASELINE};font-size:11px">{escape(str(point["baseline"]))}</text>'
         fill = _BASELINE if point["on_front"] else "#fff"
         return f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z" fill="{fill}" stroke="{_BASELINE}" stroke-width="1.5">{title}</path>{name}'
     ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8.5" fill="none" stroke="{_FRONT}" stroke-width="1.5"/>' if point["knee"] else ""
