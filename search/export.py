@@ -108,7 +108,8 @@ def _write(
     experiment, task = prepared.experiment, prepared.task
     path = prepared.target.export(model, task.example_inputs, folder)
     inputs, logits = _examples(task, model, prepared, path)
-    np.savez(folder / EXAMPLES, logits=logits, **{f"input.{name}": value for name, value in inputs.items()})
+    arrays: dict[str, Any] = {"logits": logits, **{f"input.{name}": value for name, value in inputs.items()}}
+    np.savez(folder / EXAMPLES, **arrays)
     signature = _signature(experiment, task, path.name, inputs, logits)
     write_json(folder / SIGNATURE, signature)
     if task.name != "image-classification":

@@ -31,9 +31,8 @@ def model_card(
         metric = names.resolve(name)[1]
         before = uncompressed.get(name)
         where = "report split, in torch" if name in quality else e.tier
-        rows.append(
-            f"| {name} | {figure(metric, e.value)} | {interval(metric, e.value, e.low, e.high) or '-'} | {figure(metric, before.value) if before else '-'} | {where} |"
-        )
+        cells = [name, figure(metric, e.value), interval(metric, e.value, e.low, e.high) or "-", figure(metric, before.value) if before else "-", where]
+        rows.append(f"| {' | '.join(cells)} |")
     shapes = "\n".join(f"    {name}: {i['dtype']} {i['shape']}" for name, i in signature["inputs"].items())
     preparing = (
         "the tokenizer in `tokenizer/`, padded or cut to the sequence"
