@@ -9,8 +9,9 @@ from pathlib import Path
 
 from compressors.checkpoint import save
 from compressors.errors import UserError
-from compressors.recipe import Recipe
+from compressors.recipe import Recipe, fingerprint
 from evaluators.metric import Estimate, Metric
+from evaluators.models import load_model, model_fingerprint
 from search.cache import Cache
 from search.check import graph_problems
 from search.experiment import Experiment
@@ -50,8 +51,17 @@ def lock_of(prepared: Prepared, recipe: Recipe, replicate: int = 0) -> RecipeLoc
         experiment.target,
         experiment.search.seed,
         replicate,
+        _source(prepared),
         dict(prepared.versions),
     )
+
+
+def _source(prepared: Prepared) -> str:
+    experiment = prepared.experiment
+    if experiment.fit is None:
+        return ""
+    unfitted = load_model(experiment.model, experiment.folder, prepared.task)
+    return fingerprint([model_fingerprint(unfitted), experiment.fit.model_dump(mode="json"), experiment.search.seed])
 
 
 def apply_recipe(recipe_path: Path, experiment_path: str | Path, out: Path, overrides: Sequence[str], log: Callable[[str], None]) -> Applied:

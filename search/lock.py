@@ -45,6 +45,8 @@ class RecipeLock:
         target: the runtime whose numerics it has.
         seed: the study's seed.
         replicate: which replicate of that seed.
+        source: where the baseline was fitted, the fingerprint of the model before and of the fit; a fit on another processor, or with another
+            number of threads, rounds differently, so that ``model`` then differs without being another model. Empty where nothing was fitted.
         versions: see ``installed_versions``.
     """
 
@@ -55,6 +57,7 @@ class RecipeLock:
     target: str = "onnxruntime"
     seed: int = 0
     replicate: int = 0
+    source: str = ""
     versions: Mapping[str, str] = field(default_factory=installed_versions)
 
     def save(self, path: Path) -> None:
@@ -80,14 +83,15 @@ class RecipeLock:
             raise UserError(f"{path} is not a recipe.lock: {error}") from error
 
     def conflicts(self, now: RecipeLock) -> list[str]:
-        """What differs ``now`` so that another model would come out: recipe, model, data, target or seed."""
-        return [f"{name}: locked {old!r}, now {new!r}" for name, old, new in self._compared(now) if name not in ("versions", "preprocessing") and old != new]
+        """What differs ``now`` so that another model would come out: recipe, model (before its fit, where it has one), data, target or seed."""
+        compared = ["recipe", "source" if self.source and now.source else "model", "data", "target", "seed", "replicate"]
+        return [f"{name}: locked {getattr(self, name)!r}, now {getattr(now, name)!r}" for name in compared if getattr(self, name) != getattr(now, name)]
 
     def drift(self, now: RecipeLock) -> list[str]:
-        """Versions that differ ``now``: the result may differ in its last digits."""
-        return [
+        """What differs ``now`` so that the result may differ in its last digits: versions, and the rounding of a fit."""
+        lines = [
             f"{package}: locked {old}, now {now.versions.get(package, 'missing')}" for package, old in self.versions.items() if now.versions.get(package) != old
         ]
-
-    def _compared(self, now: RecipeLock) -> list[tuple[str, Any, Any]]:
-        return [(f.name, getattr(self, f.name), getattr(now, f.name)) for f in dataclasses.fields(self)]
+        if self.source and now.source and self.model != now.model:
+            lines.append(f"model: the baseline was fitted again and rounded differently, locked {self.model}, now {now.model}")
+        return lines

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     applied = apply_recipe(args.recipe, args.to, args.out, args.overrides, print)
     for line in applied.drift:
-        print(f"note: recipe.lock was made with another version of {line}")
+        print(f"note: not as in recipe.lock: {line}")
     width = max(map(len, applied.compressed))
     for name, value in applied.compressed.items():
         metric = applied.metrics[name]

@@ -25,6 +25,14 @@ def test_what_changes_the_result_is_a_conflict_and_a_version_is_drift() -> None:
     assert LOCK.drift(other) == ["torch: locked 2.13.0, now 2.14.0", "onnxruntime: locked 1.31.0, now missing"]
 
 
+def test_a_fit_that_rounds_differently_is_drift_not_another_model() -> None:
+    fitted = dataclasses.replace(LOCK, source="s" * 16)
+    again = dataclasses.replace(fitted, model="n" * 16)
+    assert fitted.conflicts(again) == []
+    assert "fitted again" in fitted.drift(again)[0]
+    assert dataclasses.replace(fitted, source="t" * 16).conflicts(again) == [f"source: locked {'t' * 16!r}, now {'s' * 16!r}"]
+
+
 @pytest.mark.parametrize("text", ["3", "a: 1", "lock_version: 2", "lock_version: 1\nrecipe: x\nwrong: 1", "lock_version: ["])
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "recipe.lock").write_text(text)
