@@ -77,7 +77,7 @@ def weight_bytes(model: onnx.ModelProto) -> int:
     return total
 
 
-def _nibbles(values: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def _nibbles(values: np.ndarray) -> bytes:
     flat = values.reshape(-1).astype(np.uint8) & 0xF
     if len(flat) % 2:
         flat = np.append(flat, np.uint8(0))

@@ -170,6 +170,7 @@ class OnnxRuntime(Target):
                 raise UnexportableError(f"ONNX cannot express the model: {str(cause).strip().splitlines()[-1]}") from error
             finally:
                 logging.disable(level)
+        assert program is not None, "dynamo=True always returns a program"
         proto = pack(program.model_proto, halves)
         for node in proto.graph.node:
             node.ClearField("doc_string")
