@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from compressors.compressor import GraphEdit
+from compressors.errors import UserError
 from compressors.graph import ModelGraph, Shapes
 from compressors.recipe import fingerprint
 from compressors.targets import Target, target_named
@@ -21,6 +22,7 @@ from evaluators.metric import Estimate
 from evaluators.models import model_fingerprint
 from evaluators.tasks.array_task import ArrayTask
 from search.cache import Cache
+from search.check import graph_problems
 from search.experiment import Experiment
 from search.loading import load_experiment
 from search.lock import installed_versions
@@ -76,11 +78,14 @@ def prepare(experiment: Experiment, cache: Cache, log: Callable[[str], None]) ->
     """Load, fit (from the cache where that was done before) and trace.
 
     Raises:
-        UserError: see ``load_experiment``.
+        UserError: see ``load_experiment``; or the recipe names what the model does not have.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = load_experiment(experiment)
+    problems = graph_problems(experiment.space, loaded.graph)
+    if problems:
+        raise UserError("\n".join(problems))
     task = loaded.task
     assert isinstance(task, ArrayTask)
     model, versions = loaded.model, installed_versions()

@@ -54,7 +54,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
     code = main([str(a) for a in argv])
     printed = capsys.readouterr()
     assert code == 2, printed
-    assert printed.err.startswith("error: ")
+    assert [line.startswith("error: ") for line in printed.err.splitlines()].count(True) == 1
     assert "Traceback" not in printed.err + printed.out
     return printed.err
 
@@ -97,6 +97,12 @@ def test_a_missing_experiment_file(experiment: Path, capsys: pytest.CaptureFixtu
 
 def test_an_override_that_is_not_one(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "accepted: key=value" in refused(capsys, "check", experiment, "--set", "search.trials")
+
+
+def test_a_search_for_what_the_model_does_not_have_trains_nothing(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, *searching(experiment, "--set", "recipe[0].prune.exclude=[hed.*]"))
+    assert "recipe[0].prune.exclude: 'hed.*' matches nothing" in message
+    assert not list((experiment.parent / "studies").rglob("records/*.json"))
 
 
 def test_resume_needs_a_name(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
