@@ -11,18 +11,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 from compressors.errors import TrialError, UserError
 from search.quiet import quiet_libraries
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
-COMMANDS = tuple(
-    command
-    for command in ("search", "check", "trace", "front", "report", "apply", "export", "verify", "devices")
-    if find_spec(f"search.commands.{command}") is not None
-)
+COMMANDS = ("search", "check", "trace", "front", "report", "apply", "export", "verify", "devices")
 """In the order of ``--help``; each is a module of ``search.commands`` with ``register(subparsers)``."""
 
 
