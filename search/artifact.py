@@ -90,10 +90,9 @@ def new_folder(out: Path) -> Path:
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"--out: {out} exists and is not empty; accepted: a new or an empty folder")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-    except FileExistsError as error:
-        raise UserError(f"--out: {partial} is left from an export that was cut off, or still runs; remove it first") from error
+        if partial.exists():
+            raise UserError(f"--out: {partial} is left from an export that was cut off, or still runs; remove it first")
+        partial.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"--out: cannot write {out}: {error.strerror}") from error
     return partial

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -81,3 +82,47 @@ def random_records():
     sizes = {"fp32": (0.98, 1e5), "fp16": (0.98, 5e4), "int8": (0.975, 2.7e4), "int4": (0.91, 1.5e4), "prune-50": (0.93, 5e4)}
     records += [record(f"baseline-{n}", a, s, published=a - 0.004, baseline=n, recipe=[]) for n, (a, s) in sizes.items()]
     return tuple(sorted(records, key=lambda r: r.id))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A real study of the digits: the uncompressed model and two trials, evaluated and published; with its own stage cache."""
+    from compressors.recipe import Recipe
+    from search.cache import Cache
+    from search.preparing import prepare
+    from search.stages import StageRunner
+
+    root = tmp_path_factory.mktemp("trained")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("COMPARETO_CACHE", str(root / "cache"))
+    experiment = Experiment.load("quickstart", ["fit.epochs=2", "constraints=[]", "devices=[raspberry-pi-5/onnxruntime]"])
+    runner = StageRunner(prepare(experiment, Cache(), lambda _: None), Cache())
+    recipes = {
+        "baseline-fp32": [],
+        "0001": [{"prune": {"ratio": {"channels": 0.25}}}, {"quantize": {"weight_bits": 8, "activation_bits": 8}}],
+        "0002": [{"prune": {"ratio": {"channels": 0.5}}}],
+    }
+    folder = root / "digits"
+    for name in ("records", "reports"):
+        (folder / name).mkdir(parents=True)
+    (folder / "experiment.yaml").write_text(experiment.to_yaml())
+    for name, plain in recipes.items():
+        recipe = Recipe.from_plain(plain)
+        found = runner.run(recipe)
+        baseline = name.removeprefix("baseline-") if name.startswith("baseline") else None
+        done = TrialRecord(name, recipe.to_plain(), "ok", metrics=found.metrics, widths=found.widths, baseline=baseline)
+        (folder / "records" / f"{name}.json").write_text(done.to_json())
+        report = {k: v.to_plain() for k, v in runner.run(recipe, split="report").metrics.items() if k in ("accuracy", "loss")}
+        (folder / "reports" / f"{name}.json").write_text(json.dumps({"report": report}))
+    failed = TrialRecord("0003", recipes["0002"], "diverged", reason="the loss was NaN at step 3")
+    (folder / "records" / "0003.json").write_text(failed.to_json())
+    yield Results.load(folder)
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def artifact(trained):
+    """The artifact of the quantized trial; copy it before changing it."""
+    from search.export import export_trial
+
+    return export_trial(trained, "0001", trained.folder.parent / "artifact", log=lambda _: None)
