@@ -91,7 +91,10 @@ def restore(
 
     Args:
         model: a live module of the same structure; its weights do not matter.
-        graph, edit, target, example_inputs: as they were when it was quantized.
+        graph: as it was when it was quantized; so are the next three.
+        edit: its bits.
+        target: the runtime.
+        example_inputs: of one forward pass.
         state: from ``prepared_state``.
     """
 

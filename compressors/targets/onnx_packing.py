@@ -7,7 +7,7 @@ fast as float weights while they are stored as integers.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 __all__ = ["pack", "weight_bytes"]
 
 
-def pack(model: onnx.ModelProto, halves: Set[str]) -> onnx.ModelProto:
+def pack(model: onnx.ModelProto, halves: AbstractSet[str]) -> onnx.ModelProto:
     """Pack in place.
 
     Args:
