@@ -7,7 +7,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,6 +19,7 @@ from torch import nn
 
 from compressors.context import logits_of
 from compressors.errors import UserError, near_miss
+from evaluators.hub import local_or_hub
 
 if TYPE_CHECKING:
     from evaluators.tasks.task import Task
@@ -140,13 +142,8 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
     import transformers
 
-    name, local = str(spec.pretrained), folder / str(spec.pretrained)
-    source = str(local) if local.exists() else name
-    options: dict[str, Any] = {"revision": spec.revision} if spec.revision and not local.exists() else {}
-    options["local_files_only"] = local.exists()
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
+    with local_or_hub("model.pretrained", str(spec.pretrained), folder) as source, _silent_transformers():
+        options: dict[str, Any] = {"revision": spec.revision} if spec.revision and source == spec.pretrained else {}
         config = transformers.AutoConfig.from_pretrained(source, **options)
         classes: int | None = getattr(task, "classes", None)
         if spec.task == "causal-lm":
@@ -158,13 +155,24 @@ def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
             config.num_labels = classes
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = getattr(transformers, _AUTO[spec.task]).from_pretrained(source, config=config, dtype=torch.float32, **options)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"model.pretrained: {name!r} is neither a folder with a model nor reachable on the hub: {first}") from error
+            model: nn.Module = getattr(transformers, _AUTO[spec.task]).from_pretrained(source, config=config, dtype=torch.float32, **options)
+    return model
+
+
+@contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """Neither a report of the head that is new nor a progress bar."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
-        transformers.logging.set_verbosity(level)
-    return model  # type: ignore[no-any-return]
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def load_model(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:

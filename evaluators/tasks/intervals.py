@@ -19,7 +19,7 @@ _Z = 1.6448536269514722  # the normal distribution's 95th percentile: 90 % two-s
 def wilson(correct: NDArray[Any]) -> Estimate:
     """The share of ``correct`` (``[examples]``, 0 or 1) with Wilson's score interval [Wilson1927]."""
     n = len(correct)
-    p = float(np.mean(correct))
+    p = float(np.mean(correct, dtype=np.float64))
     centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
     return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
@@ -33,8 +33,8 @@ def mean_interval(values: NDArray[Any]) -> Estimate:
     """
     if not np.isfinite(values).all():
         raise DivergedError(f"{int((~np.isfinite(values)).sum())} of {len(values)} values are not finite")
-    mean = float(np.mean(values))
-    half = _Z * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    mean = float(np.mean(values, dtype=np.float64))
+    half = _Z * float(np.std(values, ddof=1, dtype=np.float64)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return Estimate(mean, mean - half, mean + half)
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from compressors.errors import UserError, near_miss
+from evaluators.hub import local_or_hub
 from evaluators.metric import Metric
 from evaluators.models import ModelSpec, input_name
 from evaluators.tasks.array_task import ArrayTask
@@ -130,11 +131,8 @@ def tokenizer_of(data: DataSpec, model: ModelSpec, folder: Path) -> Any:
     name = data.preprocessing.tokenizer or model.pretrained
     if name is None:
         raise UserError("data.preprocessing.tokenizer: missing; a factory model on texts needs a folder or hub id")
-    local = folder / name
-    try:
-        return AutoTokenizer.from_pretrained(str(local) if local.exists() else name, local_files_only=local.exists())
-    except (OSError, ValueError) as error:
-        raise UserError(f"data.preprocessing.tokenizer: cannot load {name!r}: {str(error).splitlines()[0]}") from error
+    with local_or_hub("data.preprocessing.tokenizer", name, folder) as source:
+        return AutoTokenizer.from_pretrained(source)
 
 
 def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, source: Source) -> ArrayTask:
@@ -143,7 +141,7 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
     labelled = model.task == "text-classification"
     names = _label_names(source, data) if labelled else []
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
-    for name, (split, indices) in source.resolve(data).items():
+    for name, (split, indices) in source.resolve(data, in_order=not labelled).items():
         column = _column(source, split, data, "text")
         rows = _select(source, split, indices)
         texts = [str(row[column]) for row in rows]
@@ -178,11 +176,8 @@ def _at_length(value: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def _blocks(tokenizer: Any, texts: list[str], sequence: int, split: str) -> dict[str, NDArray[Any]]:
-    """All texts in a row, cut into blocks of ``sequence`` tokens."""
-    tokens: list[int] = []
-    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    for text in texts:
-        tokens += [*start, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    """All texts in the source's order, a line each, cut into blocks of ``sequence`` tokens."""
+    tokens = tokenizer("\n".join(texts), add_special_tokens=False, verbose=False)["input_ids"]
     count = len(tokens) // sequence
     if not count:
         raise UserError(f"data.splits.{split}: {len(tokens)} tokens do not fill one block; preprocessing.sequence is {sequence}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from compressors.errors import UserError, near_miss
+from evaluators.hub import hub_access
 from evaluators.tasks.specification import DataSpec, SplitSpec
 
 __all__ = ["Source", "load_source"]
@@ -23,8 +23,8 @@ class Source:
         self.splits = splits
         self.label_names = label_names
 
-    def resolve(self, spec: DataSpec) -> dict[str, tuple[str, np.ndarray[Any, np.dtype[np.int64]]]]:
-        """For each of our splits, the source split and the indices it takes.
+    def resolve(self, spec: DataSpec, *, in_order: bool = False) -> dict[str, tuple[str, np.ndarray[Any, np.dtype[np.int64]]]]:
+        """For each of our splits, the source split and the indices it takes: of a shuffle, or in order, as running text needs it.
 
         Raises:
             UserError: a source split that is not there, or a split without examples.
@@ -35,10 +35,11 @@ class Source:
             if split.source not in self.splits:
                 there = ", ".join(self.splits)
                 raise UserError(f"data.splits.{name}: no source split {split.source!r}; present: {there}{near_miss(split.source, self.splits)}")
-            order = np.random.default_rng(spec.seed).permutation(len(self.splits[split.source]))
+            total = len(self.splits[split.source])
+            order = np.arange(total) if in_order else np.random.default_rng(spec.seed).permutation(total)
             order = order[split.skip :][: split.take][: spec.max_samples]
             if not len(order):
-                raise UserError(f"data.splits.{name}: empty; {split.source!r} has {len(self.splits[split.source])} examples, skip {split.skip}")
+                raise UserError(f"data.splits.{name}: empty; {split.source!r} has {total} examples, skip {split.skip}")
             taken[name] = (split.source, order)
         if "calibration" not in taken:
             source, order = taken["train"]
@@ -114,12 +115,5 @@ def _from_dataset(name: str, folder: Path) -> dict[str, Any]:
         return dict(datasets.load_dataset("imagefolder", data_dir=str(local)))
     if name.startswith((".", "/", "assets/")) or name.count("/") > 1:
         raise UserError(f"data.dataset: no folder {local}")
-    before = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT")
-    os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] = before or "5"
-    try:
+    with hub_access("data.dataset", name):
         return dict(datasets.load_dataset(name))
-    except Exception as error:
-        # datasets raises a dozen unrelated classes here (connection, HTTP, not found, gated, script); all mean the same to the user.
-        raise UserError(
-            f"data.dataset: {name!r} is neither a folder nor reachable on the hub ({type(error).__name__}); check the name and the network"
-        ) from error

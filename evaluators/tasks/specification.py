@@ -16,7 +16,7 @@ _Count = Annotated[int, pydantic.Field(gt=0)]
 
 
 class SplitSpec(pydantic.BaseModel):
-    """Which examples of the source a split takes: the source split is shuffled once by ``data.seed``, then ``skip`` and ``take`` cut it.
+    """Which examples a split takes: the source's are shuffled once by ``data.seed`` (running text keeps its order), then ``skip`` and ``take`` cut them.
 
     Attributes:
         source: the source's split (``from`` in YAML).
