@@ -135,6 +135,10 @@ def _examples(task: ArrayTask, model: nn.Module, prepared: Prepared, path: Path)
     """
     batch = next(iter(task.batches("report", batch_size=_EXAMPLES)))
     inputs = {name: np.asarray(value.numpy()) for name, value in batch.inputs.items()}
+    for name, traced in task.example_inputs.items():
+        if traced.shape[1:] != inputs[name].shape[1:]:
+            shapes = f"{list(traced.shape[1:])} in the workload, {list(inputs[name].shape[1:])} in the data"
+            raise UserError(f"workload: {name} is {shapes}; an exported model has one size, so let workload.sequence be data.preprocessing.sequence")
     found = np.asarray(prepared.target.load(path, 1)(inputs)["logits"])
     expected = np.asarray(module_predict(model)(inputs)["logits"])
     spread = float(np.ptp(expected)) or 1.0

@@ -221,3 +221,12 @@ def test_mistakes_on_the_command_line(study, capsys, options, message):
 def test_csv_of_nothing_has_its_header(study):
     assert front_csv(study([]).front()).startswith("id,baseline,on_front,knee,accuracy,")
     assert trials_jsonl([]) == ""
+
+
+def test_every_field_of_the_formats_is_documented(study):
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    plain = [c for c in study().front().columns if "accuracy" not in c and "@" not in c and "size_bytes" not in c]
+    fields = [*plain, *(f.name for f in dataclasses.fields(TrialRecord))]
+    assert [f for f in fields if f"`{f}`" not in page] == []
