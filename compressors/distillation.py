@@ -98,8 +98,7 @@ class Distill(Compressor):
                 total = total + self.alpha * soft_loss(logits, target, batch.labels, self.temperature)
             return total
 
-        before = sum(p.numel() for p in teacher.parameters()) if teacher is not None else context.graph.parameters
-        sparsity = 1 - sum(p.numel() for p in student.parameters()) / before
+        sparsity = 1 - sum(p.numel() for p in student.parameters()) / context.graph.parameters
         baseline = data.score(teacher, "search")[1] if teacher is not None else None
         spec = TrainingSpec(
             epochs=self.epochs,

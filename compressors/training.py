@@ -154,6 +154,9 @@ def _step(
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(f"training ran out of memory at step {step}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        # On CPU, torch raises a plain RuntimeError of its allocator.
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            raise OutOfMemoryError(f"training ran out of memory at step {step}: {str(error).splitlines()[0]}") from error
+        raise
     return float(value.item())

@@ -24,7 +24,7 @@ from evaluators.hub import local_or_hub
 if TYPE_CHECKING:
     from evaluators.tasks.task import Task
 
-__all__ = ["ModelSpec", "input_name", "load_model", "model_fingerprint"]
+__all__ = ["ModelSpec", "input_names", "load_model", "model_fingerprint"]
 
 TaskName = Literal["image-classification", "text-classification", "causal-lm"]
 _AUTO = {
@@ -114,11 +114,11 @@ def _build(spec: ModelSpec, folder: Path) -> nn.Module:
     return model
 
 
-def input_name(spec: ModelSpec, folder: Path) -> str:
-    """The keyword of the model's (first) input."""
+def input_names(spec: ModelSpec, folder: Path) -> tuple[str, ...]:
+    """The keywords of the model's inputs; of a factory's model, the names of forward's parameters."""
     if spec.pretrained:
-        return "pixel_values" if spec.task == "image-classification" else "input_ids"
-    return next(iter(inspect.signature(_build(spec, folder).forward).parameters))
+        return ("pixel_values",) if spec.task == "image-classification" else ("input_ids", "attention_mask")
+    return tuple(inspect.signature(_build(spec, folder).forward).parameters)
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -205,7 +205,8 @@ def _check_head(model: nn.Module, task: Task) -> None:
             logits = logits_of(model(**task.example_inputs))
     except Exception as error:
         raise UserError(f"model: does not run on an example of the data: {type(error).__name__}: {str(error).splitlines()[0]}") from error
-    if classes is not None and logits.shape[-1] < classes:
+    # Vocabularies of language models are often padded beyond the tokenizer's.
+    if classes is not None and (logits.shape[-1] < classes or (task.name != "causal-lm" and logits.shape[-1] != classes)):
         raise UserError(f"model: the head has {logits.shape[-1]} labels, the data {classes} classes")
 
 

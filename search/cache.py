@@ -6,12 +6,14 @@ file, so that a corrupt entry is found, removed and computed again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from compressors.errors import UserError
@@ -55,6 +57,26 @@ class Cache:
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
+    @contextmanager
+    def computing(self, key: str) -> Iterator[None]:
+        """Within it no other process of this machine computes ``key``: look it up again, another may just have.
+
+        The lock ends with its process, so that a killed worker blocks nobody.
+        """
+        path = self.root / key[:2] / f".{key}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                # Whoever waits for the removed file finds what was put meanwhile.
+                path.unlink(missing_ok=True)
+
     def put(self, key: str, write: Callable[[Path], None]) -> Path:
         """Store what ``write`` puts into the folder it is given.
 
@@ -76,11 +98,14 @@ class Cache:
                 if not folder.is_dir():
                     raise
         except OSError as error:
-            raise UserError(f"cannot write the cache {self.root}: {error}; free space or set COMPARETO_CACHE to another folder") from error
+            raise self._unwritable(error) from error
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
         return folder
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(f"cannot write the cache {self.root}: {error}; free space or set COMPARETO_CACHE to another folder")
 
 
 def _digest(path: Path) -> str:

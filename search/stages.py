@@ -142,38 +142,48 @@ class StageRunner:
     def _score(self, criterion: str) -> Mapping[str, NDArray[np.float64]]:
         p = self.prepared
         key = state_key("score", self._root(), criterion)
-        found, started = self.cache.get(key), time.monotonic()
-        if found is None:
-            values = score(p.model, p.graph, criterion, p.task.batches("calibration"), p.task.loss)
-            self.cache.put(key, lambda folder: np.savez(str(folder / "scores.npz"), allow_pickle=False, **values))
-        else:
-            with np.load(found / "scores.npz", allow_pickle=False) as stored:
-                values = {name: stored[name] for name in stored.files}
+        started = time.monotonic()
+        with self.cache.computing(key):
+            found = self.cache.get(key)
+            if found is None:
+                values = score(p.model, p.graph, criterion, p.task.batches("calibration"), p.task.loss)
+                self.cache.put(key, lambda folder: np.savez(str(folder / "scores.npz"), allow_pickle=False, **values))
+            else:
+                with np.load(found / "scores.npz", allow_pickle=False) as stored:
+                    values = {name: stored[name] for name in stored.files}
         self._stages.append(StageRecord(f"score {criterion}", key, found is not None, time.monotonic() - started))
         return values
 
     def _build(self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], budget: float) -> nn.Module:
-        model = self.prepared.model
-        first = 0
-        for i in reversed(range(len(recipe.steps))):
-            if recipe.steps[i].name == "quantize" or any(s.name == "quantize" for s in recipe.steps[:i]):
+        model, first = self._longest_prefix(recipe, keys)
+        for step, edit, key in list(zip(recipe.steps, edits, keys, strict=True))[first:]:
+            started = time.monotonic()
+            if step.name == "quantize":
+                # Its observers and the evaluation that follows are one stage: `evaluate`, whose result is what is kept.
+                model = self._apply(step, model, edit, key, budget)
                 continue
+            # Trials that run side by side may share a prefix: one computes it, the others wait.
+            with self.cache.computing(key):
+                found = self.cache.get(key)
+                if found is not None:
+                    model = self._load(found)
+                else:
+                    model = self._apply(step, model, edit, key, budget)
+                    self._store(key, model)
+            self._stages.append(StageRecord(step.name, key, found is not None, time.monotonic() - started))
+        return model
+
+    def _longest_prefix(self, recipe: Recipe, keys: list[str]) -> tuple[nn.Module, int]:
+        kept = next((i for i, step in enumerate(recipe.steps) if step.name == "quantize"), len(keys))
+        for i in reversed(range(kept)):
             started = time.monotonic()
             found = self.cache.get(keys[i])
             if found is not None:
-                model, first = self._load(found), i + 1
-                earlier = [StageRecord(s.name, k, cached=True, seconds=0.0) for s, k in zip(recipe.steps[:i], keys[:i], strict=True)]
-                self._stages += [*earlier, StageRecord(recipe.steps[i].name, keys[i], cached=True, seconds=time.monotonic() - started)]
-                break
-        for step, edit, key in list(zip(recipe.steps, edits, keys, strict=True))[first:]:
-            started = time.monotonic()
-            model = self._apply(step, model, edit, key, budget)
-            if step.name == "quantize":
-                # Its observers and the evaluation that follows are one stage: `evaluate`, whose result is what is kept.
-                continue
-            self._store(key, model)
-            self._stages.append(StageRecord(step.name, key, cached=False, seconds=time.monotonic() - started))
-        return model
+                model = self._load(found)
+                self._stages += [StageRecord(s.name, k, cached=True, seconds=0.0) for s, k in zip(recipe.steps[:i], keys[:i], strict=True)]
+                self._stages.append(StageRecord(recipe.steps[i].name, keys[i], cached=True, seconds=time.monotonic() - started))
+                return model, i + 1
+        return self.prepared.model, 0
 
     def _apply(self, step: Compressor, model: nn.Module, edit: GraphEdit, key: str, budget: float) -> nn.Module:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = ["ACCURACY", "LOSS", "PERPLEXITY", "ArrayTask", "module_predict"]
 ACCURACY = Metric("accuracy", "", "max", "observed")
 LOSS = Metric("loss", "nats", "min", "observed")
 PERPLEXITY = Metric("perplexity", "", "min", "observed")
+_PROGRESS_EXAMPLES = 512
 
 
 def module_predict(model: nn.Module) -> Predict:
@@ -54,7 +56,6 @@ class ArrayTask(Task):
         classes: number of classes (vocabulary for language models).
         label_names: for people; may be empty.
         description: what an artifact needs to prepare raw inputs itself (normalisation, sequence), plain data.
-        augmentations: of training images.
         batch_size: of training, where a step does not say.
     """
 
@@ -86,8 +87,7 @@ class ArrayTask(Task):
         size = batch_size or self.batch_size
         order = np.arange(len(data["labels"])) if seed is None else np.random.default_rng(seed).permutation(len(data["labels"]))
         generator = torch.Generator().manual_seed(seed or 0)
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
+        for rows in np.split(order, range(size, size * self.steps(split, batch_size=size), size)):
             inputs = self.prepare({k: v[rows] for k, v in data.items() if k != "labels"})
             tensors = {k: torch.from_numpy(v) for k, v in inputs.items()}
             if seed is not None and split == "train":
@@ -96,7 +96,9 @@ class ArrayTask(Task):
 
     def steps(self, split: str, *, batch_size: int | None = None) -> int:
         """How many batches ``batches`` yields."""
-        return -(-len(self.arrays[split]["labels"]) // (batch_size or self.batch_size))
+        total, size = len(self.arrays[split]["labels"]), batch_size or self.batch_size
+        # One example alone cannot train a batch norm: it joins the batch before.
+        return -(-total // size) - (total > size > 1 and total % size == 1)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Mean cross-entropy in nats; labels of -100 are ignored."""
@@ -133,6 +135,7 @@ class ArrayTask(Task):
         return {"accuracy": wilson(values["accuracy"]), "loss": mean_interval(values["loss"])}
 
     def score(self, model: nn.Module, split: str) -> tuple[str, float]:
-        """Name and value of the main metric."""
+        """Name and value of the main metric on the split's first 512 examples."""
         name = self.quality[0].name
-        return name, self.metrics(module_predict(model), split)[name].value
+        few = dataclasses.replace(self, arrays={split: {k: v[:_PROGRESS_EXAMPLES] for k, v in self.arrays[split].items()}})
+        return name, few.metrics(module_predict(model), split)[name].value

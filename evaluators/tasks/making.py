@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from compressors.errors import UserError, near_miss
 from evaluators.hub import local_or_hub
 from evaluators.metric import Metric
-from evaluators.models import ModelSpec, input_name
+from evaluators.models import ModelSpec, input_names
 from evaluators.tasks.array_task import ArrayTask
 from evaluators.tasks.causal_lm import CausalLanguageModelling
 from evaluators.tasks.image_classification import ImageClassification, decode_image
@@ -67,7 +67,10 @@ def _labels(values: list[Any], names: list[str]) -> NDArray[np.int64]:
     if values and isinstance(values[0], str):
         position = {name: i for i, name in enumerate(names)}
         return np.array([position[v] for v in values], dtype=np.int64)
-    return np.array(values, dtype=np.int64)
+    labels = np.array(values, dtype=np.int64)
+    if labels.min() < 0:
+        raise UserError(f"data.columns.label: found the label {labels.min()}, which marks an example without one; accepted: integers from 0")
+    return labels
 
 
 def _label_names(source: Source, data: DataSpec) -> list[str]:
@@ -78,20 +81,28 @@ def _label_names(source: Source, data: DataSpec) -> list[str]:
         column = _column(source, split, data, "label")
         rows = source.splits[split]
         values |= {row[column] for row in rows} if isinstance(rows, list) else set(rows[column])
-    if any(value is None for value in values):
-        raise UserError("data.columns.label: some examples have no label")
-    return sorted(values) if all(isinstance(v, str) for v in values) else [str(i) for i in range(int(max(values)) + 1)]
+    if all(isinstance(v, str) for v in values):
+        return sorted(values)
+    odd = next((v for v in values if isinstance(v, bool) or not isinstance(v, int) or v < 0), None)
+    if odd is not None or None in values:
+        raise UserError(f"data.columns.label: found the label {odd!r}; accepted: texts, or integers from 0")
+    return [str(i) for i in range(int(max(values)) + 1)]
 
 
 def _images(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, source: Source) -> ArrayTask:
     pre = data.preprocessing
     names = _label_names(source, data)
-    key = input_name(model, folder)
+    key = input_names(model, folder)[0]
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, (split, indices) in source.resolve(data).items():
         image, label = _column(source, split, data, "image"), _column(source, split, data, "label")
         rows = _select(source, split, indices)
-        images = [decode_image(row[image], pre.image_size) for row in rows]
+        try:
+            images = [decode_image(row[image], pre.image_size) for row in rows]
+        except (OSError, TypeError, ValueError) as error:
+            raise UserError(f"data.columns.image: column {image!r} of {split!r} holds something that is no image: {error}") from error
+        if len({i.shape[0] for i in images}) > 1:
+            images = [np.broadcast_to(i, (3, *i.shape[1:])) for i in images]
         if len({i.shape for i in images}) > 1:
             raise UserError(f"data.preprocessing.image_size: not given, but the images of {split!r} differ in size; accepted: a number of pixels")
         arrays[name] = {key: np.stack(images), "labels": _labels([row[label] for row in rows], names)}
@@ -110,7 +121,11 @@ def _images(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, 
         std=pre.std,
         augmentations=pre.augment,
     )
-    return _with_examples(task, workload.batch)
+    task = _with_examples(task, workload.batch)  # type: ignore[assignment]
+    if workload.image_size is not None:
+        size = (workload.image_size, workload.image_size)
+        task.example_inputs = {k: torch.nn.functional.interpolate(v, size) for k, v in task.example_inputs.items()}
+    return task
 
 
 def _with_examples(task: ArrayTask, batch: int) -> ArrayTask:
@@ -140,6 +155,7 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
     sequence = data.preprocessing.sequence
     labelled = model.task == "text-classification"
     names = _label_names(source, data) if labelled else []
+    accepted = (*input_names(model, folder), "labels")
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, (split, indices) in source.resolve(data, in_order=not labelled).items():
         column = _column(source, split, data, "text")
@@ -155,6 +171,7 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
             }
         else:
             arrays[name] = _blocks(tokenizer, texts, sequence, name)
+        arrays[name] = {key: value for key, value in arrays[name].items() if key in accepted}
     cls = TextClassification if labelled else CausalLanguageModelling
     task = cls(
         arrays=arrays,

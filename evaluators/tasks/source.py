@@ -44,10 +44,10 @@ class Source:
         if "calibration" not in taken:
             source, order = taken["train"]
             taken["calibration"] = (source, order[:256])
-        for kept_out in ("search", "report"):
-            (left, a), (right, b) = taken["train"], taken[kept_out]
-            if left == right and "train" in spec.splits and np.intersect1d(a, b).size:
-                raise UserError(f"data.splits.{kept_out}: shares {np.intersect1d(a, b).size} examples with train; use skip and take to keep them apart")
+        for first, second in (("train", "search"), ("train", "report"), ("search", "report")):
+            (left, a), (right, b) = taken[first], taken[second]
+            if left == right and (shared := np.intersect1d(a, b).size):
+                raise UserError(f"data.splits.{second}: shares {shared} examples with {first}; keep them apart by skip and take")
         return taken
 
     def _defaults(self, spec: DataSpec) -> dict[str, SplitSpec]:

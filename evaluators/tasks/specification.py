@@ -95,9 +95,11 @@ class Workload(pydantic.BaseModel):
     Attributes:
         batch: examples at a time.
         sequence: tokens; None is the preprocessing's.
+        image_size: height and width of images; None is the data's.
     """
 
     model_config = _CONFIG
 
     batch: _Count = 1
     sequence: _Count | None = None
+    image_size: _Count | None = None

@@ -83,7 +83,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
         ("data.columns={label: digit}", "data.columns.label: no column 'digit' in split 'all'; present: image, label"),
         ("data={files: {train: nowhere.csv}}", "data.files.train: no file"),
         ("data={files: {train: empty.csv}}", "empty.csv"),
-        ("data.dataset=nobody/nothing", "data.dataset: 'nobody/nothing' is neither a folder nor reachable on the hub"),
+        ("data.dataset=nobody/nothing", "data.dataset: 'nobody/nothing' is no folder here, and the hub cannot be reached"),
         ("model={pretrained: nobody/nothing}", "'nobody/nothing'"),
     ],
 )

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,25 @@ def test_the_first_of_two_writers_wins(tmp_path: Path) -> None:
     found = cache.put("ab12", slow)
     assert (found / "x").read_text() == "first"
     assert [p.name for p in found.parent.iterdir()] == ["ab12"]
+
+
+def test_what_one_computes_others_wait_for(tmp_path: Path) -> None:
+    computed: list[int] = []
+
+    def work(number: int) -> None:
+        cache = Cache(tmp_path)
+        with cache.computing("ab12"):
+            if cache.get("ab12") is None:
+                computed.append(number)
+                cache.put("ab12", lambda folder: (folder / "x").write_text("1") and None)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(computed) == 1
+    assert [p.name for p in (tmp_path / "stages" / "ab").iterdir()] == ["ab12"]
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+import pydantic
+import pytest
+import torch
+
+from compressors.errors import DivergedError, OutOfMemoryError
+from compressors.training import TrainingSpec, learning_rate_at, train
+
+SPEC = TrainingSpec(epochs=4, learning_rate=0.02)
+
+
+def run(model, data, spec=SPEC, *, seed=0, **options):
+    return train(model, data, spec, loss=data.loss, seed=seed, **options)
+
+
+def test_a_trained_model_is_good_and_in_eval_mode(points, point_net):
+    model = point_net()
+    assert points.score(model, "search")[1] < 0.6
+    assert run(model, points) is model
+    assert points.score(model, "search")[1] > 0.9
+    assert not any(module.training for module in model.modules())
+
+
+def test_the_seed_decides_everything(points, point_net):
+    torch.manual_seed(1)
+    first = run(point_net(), points)
+    torch.manual_seed(2)
+    again, other = run(point_net(), points), run(point_net(), points, seed=1)
+    assert torch.equal(first.head.weight, again.head.weight)
+    assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_training_leaves_the_random_state_of_its_caller(points, point_net):
+    model = point_net()
+    state = torch.get_rng_state()
+    run(model, points)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_half_a_budget_is_the_first_half_of_the_full_schedule(points, point_net):
+    lines = []
+    run(point_net(), points, budget=0.5, log=lines.append)
+    assert len(lines) == 2
+    assert "step 16/32" in lines[-1]
+    # Schedules laid out for 32 steps: the first 16 are those of the whole, not those of a schedule of 16.
+    half = run(point_net(), points, TrainingSpec(steps=16, learning_rate=0.02))
+    assert not torch.equal(half.head.weight, run(point_net(), points, budget=0.5).head.weight)
+
+
+def test_one_line_an_epoch_says_loss_metric_and_drop(points, point_net):
+    lines = []
+    run(point_net(), points, log=lines.append, prefix="sparsity 12.5%, ", baseline=1.0)
+    assert len(lines) == 4
+    assert lines[-1].startswith("sparsity 12.5%, epoch 4: loss 0.")
+    assert "accuracy 0.9" in lines[-1]
+    assert "drop +0.0" in lines[-1]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "exponential", "onecycle"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_every_schedule_and_optimizer_learns(points, point_net, schedule, optimizer):
+    rate = 0.02 if optimizer == "adamw" else 0.2
+    model = run(point_net(), points, TrainingSpec(steps=24, learning_rate=rate, schedule=schedule, optimizer=optimizer))
+    assert points.score(model, "search")[1] > 0.75
+
+
+@pytest.mark.parametrize(
+    ("schedule", "start", "middle", "end"), [("constant", 1, 1, 1), ("linear", 1, 0.5, 0), ("cosine", 1, 0.5, 0), ("exponential", 1, 0.1, 0.01)]
+)
+def test_schedules_fall_from_the_peak(schedule, start, middle, end):
+    assert [learning_rate_at(schedule, p) for p in (0.0, 0.5, 1.0)] == pytest.approx([start, middle, end])
+
+
+def test_onecycle_rises_for_a_tenth_and_ends_at_zero():
+    rates = [learning_rate_at("onecycle", i / 100) for i in range(101)]
+    assert max(rates) == rates[10] == pytest.approx(1)
+    assert rates[0] == pytest.approx(0.04)
+    assert rates[100] == pytest.approx(0)
+
+
+def test_a_loss_that_is_not_finite_names_the_step(points, point_net):
+    calls = []
+
+    def loss(logits, batch):
+        calls.append(1)
+        return points.loss(logits, batch) * (float("nan") if len(calls) == 4 else 1.0)
+
+    with pytest.raises(DivergedError, match="nan at step 3; lower the learning rate"):
+        train(point_net(), points, SPEC, loss=loss, seed=0)
+
+
+def test_memory_that_does_not_suffice_is_an_expected_failure(points, point_net):
+    def loss(logits, batch):
+        # Allocates what no machine has, on the allocator that training uses.
+        return torch.empty(2**60).sum() * logits.sum()
+
+    with pytest.raises(OutOfMemoryError, match="at step 0"):
+        train(point_net(), points, SPEC, loss=loss, seed=0)
+
+
+def test_a_mistake_in_a_loss_is_not_taken_for_lack_of_memory(points, point_net):
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        train(point_net(), points, SPEC, loss=lambda logits, batch: (logits - torch.zeros(3, 3)).sum(), seed=0)
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"epochs": 1, "steps": 1}, {"epochs": 0}, {"epochs": 1, "learning_rate": 0}, {"epochs": 1, "schedule": "step"}, {"epoch": 1}]
+)
+def test_a_specification_is_checked(config):
+    with pytest.raises(pydantic.ValidationError):
+        TrainingSpec(**config)
