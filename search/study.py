@@ -11,6 +11,7 @@ from typing import Any
 from compressors.errors import UserError
 from search.baselines import baseline_recipes
 from search.cache import Cache
+from search.cluster_address import require_reachable
 from search.experiment import Experiment
 from search.front_formats import write_exports
 from search.ledger import Ledger
@@ -52,11 +53,18 @@ class Study:
         """Search, publish the front on ``report``, write trials.jsonl, front.csv and report.html.
 
         Raises:
-            UserError: the study exists, is another experiment's, is being written by another process, or model or data are wrong.
+            UserError: the study exists, is another experiment's, is being written by another process, no cluster answers at the address, or model or
+                data are wrong. A study that got no record is then removed, so that its name is free.
         """
+        if self._address is not None:
+            require_reachable(self._address)
         ledger = Ledger.resume(self.folder, self.experiment) if self._resume else Ledger.create(self.folder, self.experiment)
         try:
             return self._run(ledger)
+        except Exception:
+            if not self._resume:
+                ledger.discard()
+            raise
         finally:
             ledger.close()
 

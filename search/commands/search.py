@@ -41,11 +41,6 @@ def run(args: argparse.Namespace) -> int:
         overrides.append(f"search.seed={args.seed}")
     experiment = Experiment.load(args.experiment, overrides)
 
-    if args.address:
-        from search.cluster_address import require_reachable
-
-        require_reachable(args.address)
-
     from search.study import Study
 
     Study(experiment, storage=args.storage, name=args.name, resume=args.resume, address=args.address).run()

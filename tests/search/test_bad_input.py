@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
+from compressors.errors import UserError
 from search.cli import main
 from search.experiment import Experiment
+from search.record import TrialRecord
+from search.study import Study
 
 FACTORY = """
 import torch
@@ -102,7 +105,7 @@ def test_an_override_that_is_not_one(experiment: Path, capsys: pytest.CaptureFix
 def test_a_search_for_what_the_model_does_not_have_trains_nothing(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(capsys, *searching(experiment, "--set", "recipe[0].prune.exclude=[hed.*]"))
     assert "recipe[0].prune.exclude: 'hed.*' matches nothing" in message
-    assert not list((experiment.parent / "studies").rglob("records/*.json"))
+    assert not list((experiment.parent / "studies").iterdir()), "the name is free for the next try"
 
 
 def test_resume_needs_a_name(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +134,7 @@ def searching(experiment: Path, *more: str) -> tuple[str, ...]:
 
 def test_a_study_name_that_exists(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = frozen_study(experiment)
+    (study / "records" / "0001.json").write_text(TrialRecord("0001", [], "ok").to_json())
     before = sorted(study.rglob("*"))
     assert "'mine' exists" in refused(capsys, *searching(experiment))
     assert sorted(study.rglob("*")) == before
@@ -162,4 +166,10 @@ def test_a_storage_that_cannot_be_written(experiment: Path, capsys: pytest.Captu
 def test_a_cluster_that_cannot_be_reached(experiment: Path, capsys: pytest.CaptureFixture[str], address: str) -> None:
     message = refused(capsys, *searching(experiment, "--address", address))
     assert f"--address {address!r}" in message
-    assert not list((experiment.parent / "studies").rglob("records/*.json"))
+    assert not (experiment.parent / "studies").exists()
+
+
+def test_a_cluster_that_cannot_be_reached_from_python(experiment: Path) -> None:
+    with pytest.raises(UserError, match=r"--address '127\.0\.0\.1:1': no Ray cluster can be reached"):
+        Study(Experiment.load(experiment), name="mine", storage=experiment.parent / "studies", address="127.0.0.1:1").run()
+    assert not (experiment.parent / "studies").exists()
