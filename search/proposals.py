@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from compressors.compressor import GraphEdit
 from compressors.errors import TrialError
+from compressors.graph import Shapes
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
-from search.algorithms import algorithm_named
+from search.algorithms import Known, algorithm_named
 from search.experiment import Experiment
+from search.pareto import reference_box
 from search.record import TrialRecord
 from search.stages import StageRunner
 
 __all__ = ["Proposals"]
 
 _ATTEMPTS = 500
+_LEVELS = 1001
 
 
 class Proposals:
@@ -24,13 +31,15 @@ class Proposals:
     Args:
         experiment: space, objectives and constraints.
         runner: prices recipes.
-        baseline: metrics of the uncompressed model.
+        baselines: metrics of the uniform baselines by name; ``uncompressed`` is one of them.
+        uncompressed: what constraints compare with.
     """
 
-    def __init__(self, experiment: Experiment, runner: StageRunner, baseline: Mapping[str, Estimate]) -> None:
-        self._experiment, self._runner, self._baseline = experiment, runner, baseline
+    def __init__(self, experiment: Experiment, runner: StageRunner, baselines: Mapping[str, Mapping[str, Estimate]], uncompressed: str) -> None:
+        self._experiment, self._runner, self._baseline = experiment, runner, baselines[uncompressed]
         metrics = [metric for _, metric in experiment.objective_metrics]
-        self._algorithm = algorithm_named(experiment.search.algorithm, experiment.space, metrics, experiment.search.seed)
+        known = self._known(baselines)
+        self._algorithm = algorithm_named(experiment.search.algorithm, experiment.space, metrics, experiment.search.seed, known)
         self._tried: set[str] = set()
         self.screened = 0
 
@@ -41,7 +50,7 @@ class Proposals:
             recipe = self._experiment.space.recipe(values)
             if recipe.fingerprint not in self._tried:
                 self._tried.add(recipe.fingerprint)
-                if self._feasible(recipe):
+                if self._prices([values])[0] is not None:
                     return values, recipe.to_plain()
                 self.screened += 1
             self._algorithm.tell(values, None)
@@ -54,11 +63,53 @@ class Proposals:
         known = record.status == "ok" and all(name in record.metrics for name in names)
         self._algorithm.tell(record.values, [record.metrics[name].value for name in names] if known else None)
 
-    def _feasible(self, recipe: Recipe) -> bool:
-        try:
-            metrics = self._runner.price(recipe)
-        except TrialError:
-            return False
+    def _known(self, baselines: Mapping[str, Mapping[str, Estimate]]) -> Known | None:
+        """None where the objectives are not costs and one observed quality."""
+        named = self._experiment.objective_metrics
+        observed = [i for i, (_, metric) in enumerate(named) if metric.knowledge == "observed"]
+        if len(observed) != 1 or len(named) < 2:
+            return None
+        costs = [(name, metric) for i, (name, metric) in enumerate(named) if i != observed[0]]
+        quality, direction = named[observed[0]]
+        columns = [*costs, (quality, direction)]
+        anchors = np.array([[metric.minimised(row[name].value) for name, metric in columns] for row in baselines.values()])
+        reference, scale = reference_box(anchors)
+        reference[-1] = min(reference[-1], self._worst_feasible(quality, reference[-1], float(anchors[:, -1].min()), -1 if direction.direction == "max" else 1))
+
+        def price(points: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+            rows = self._prices(points)
+            nothing = [np.nan] * len(costs)
+            return np.array([nothing if row is None else [metric.minimised(row[name].value) for name, metric in costs] for row in rows])
+
+        return Known(price, observed[0], 1 if direction.direction == "max" else -1, reference, scale)
+
+    def _worst_feasible(self, quality: str, worst: float, best: float, sign: int) -> float:
+        """The largest loss between the ends that keeps every constraint on the quality alone."""
+        constraints = [c for c in self._experiment.parsed_constraints if set(c.names) == {quality}]
+        for loss in np.linspace(worst, best, _LEVELS):
+            if all(c.satisfied({quality: sign * loss}, self._baseline) for c in constraints):
+                return float(loss)
+        return best
+
+    def _prices(self, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Estimate] | None]:
+        """Exact and predicted metrics of each point; None for one that cannot be planned or breaks a constraint on them."""
+        found: list[dict[str, Estimate] | None] = [None] * len(points)
+        shapes: list[Shapes] = []
+        rows: list[int] = []
+        prepared = self._runner.prepared
+        for i, values in enumerate(points):
+            try:
+                edits = self._runner.plan(self._experiment.space.recipe(values))
+            except TrialError:
+                continue
+            shapes.append((edits[-1] if edits else GraphEdit.identity(prepared.graph)).shapes(prepared.graph))
+            rows.append(i)
+        for i, metrics in zip(rows, prepared.costs(Shapes.concatenate(shapes)) if shapes else [], strict=True):
+            if self._feasible(metrics):
+                found[i] = metrics
+        return found
+
+    def _feasible(self, metrics: Mapping[str, Estimate]) -> bool:
         for key, device in self._runner.prepared.devices.items():
             if metrics[f"peak_memory_bytes@{key}"].value > device.memory_bytes:
                 return False

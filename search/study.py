@@ -113,8 +113,8 @@ class Study:
 
     def _search(self, ledger: Ledger, runner: StageRunner, pool: Any, done: list[TrialRecord], progress: Progress) -> None:
         spec = self.experiment.search
-        baseline = next(r for r in done if r.baseline == UNCOMPRESSED)
-        proposals = Proposals(self.experiment, runner, baseline.metrics)
+        baselines = {r.baseline: r.metrics for r in sorted(done, key=lambda r: r.id) if r.baseline and r.status == "ok"}
+        proposals = Proposals(self.experiment, runner, baselines, UNCOMPRESSED)
         trials = sorted((r for r in done if r.baseline is None), key=lambda r: r.id)
         for record in trials:
             proposals.tell(record)

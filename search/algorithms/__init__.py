@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evaluators.metric import Metric
-from search.algorithms.algorithm import Algorithm
+from search.algorithms.algorithm import Algorithm, Known
 from search.space import Space
 
-__all__ = ["Algorithm", "algorithm_named"]
+__all__ = ["Algorithm", "Known", "algorithm_named"]
 
 
-def algorithm_named(name: str, space: Space, objectives: Sequence[Metric], seed: int) -> Algorithm:
-    """``random``, ``nsga2``, ``tpe``, or ``auto``, which is TPE: of the three it needs the fewest trials at a few dozen."""
+def algorithm_named(name: str, space: Space, objectives: Sequence[Metric], seed: int, known: Known | None = None) -> Algorithm:
+    """``random``, ``nsga2``, ``tpe``, or ``auto``: known-cost search where costs are known and one objective is observed, else TPE."""
+    if name == "auto" and known is not None:
+        from search.algorithms.known_cost import KnownCostSearch
+
+        return KnownCostSearch(space, known, seed)
     if name == "random":
         from search.algorithms.random_search import RandomSearch
 

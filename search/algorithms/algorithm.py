@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-__all__ = ["Algorithm"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Algorithm", "Known"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a problem before anything is trained.
+
+    Attributes:
+        costs: the known objectives of points, ``[points, costs]``, smaller is better; a row of NaN where a constraint on known costs is broken.
+        quality: position of the one objective that must be observed.
+        sign: 1 where a larger quality is better, else -1.
+        reference: ``[costs + 1]``: the costs, then the quality with its sign turned, beyond which a point is of no use.
+        scale: ``[costs + 1]``: edge lengths of the box in which points count.
+    """
+
+    costs: Callable[[Sequence[Mapping[str, Any]]], NDArray[np.float64]]
+    quality: int
+    sign: Literal[1, -1]
+    reference: NDArray[np.float64]
+    scale: NDArray[np.float64]
 
 
 class Algorithm(ABC):
