@@ -14,15 +14,14 @@ from compressors.graph import Shapes
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
 from search.algorithms import Known, algorithm_named
+from search.box import Box, axis
 from search.experiment import Experiment
-from search.pareto import reference_box
 from search.record import TrialRecord
 from search.stages import StageRunner
 
 __all__ = ["Proposals"]
 
 _ATTEMPTS = 500
-_LEVELS = 1001
 
 
 class Proposals:
@@ -70,26 +69,16 @@ class Proposals:
         if len(observed) != 1 or len(named) < 2:
             return None
         costs = [(name, metric) for i, (name, metric) in enumerate(named) if i != observed[0]]
-        quality, direction = named[observed[0]]
-        columns = [*costs, (quality, direction)]
-        anchors = np.array([[metric.minimised(row[name].value) for name, metric in columns] for row in baselines.values()])
-        reference, scale = reference_box(anchors)
-        reference[-1] = min(reference[-1], self._worst_feasible(quality, reference[-1], float(anchors[:, -1].min()), -1 if direction.direction == "max" else 1))
+        columns = [*costs, named[observed[0]]]
+        values = np.array([[row[name].value for name, _ in columns] for row in baselines.values()])
+        box = Box.of(columns, values, self._baseline, self._experiment.parsed_constraints)
 
         def price(points: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
             rows = self._prices(points)
-            nothing = [np.nan] * len(costs)
-            return np.array([nothing if row is None else [metric.minimised(row[name].value) for name, metric in costs] for row in rows])
+            found = np.array([[np.nan if row is None else row[name].value for row in rows] for name, _ in costs])
+            return np.stack([axis(metric, column) for (_, metric), column in zip(costs, found, strict=True)], axis=1)
 
-        return Known(price, observed[0], 1 if direction.direction == "max" else -1, reference, scale)
-
-    def _worst_feasible(self, quality: str, worst: float, best: float, sign: int) -> float:
-        """The largest loss between the ends that keeps every constraint on the quality alone."""
-        constraints = [c for c in self._experiment.parsed_constraints if set(c.names) == {quality}]
-        for loss in np.linspace(worst, best, _LEVELS):
-            if all(c.satisfied({quality: sign * loss}, self._baseline) for c in constraints):
-                return float(loss)
-        return best
+        return Known(price, observed[0], 1 if named[observed[0]][1].direction == "max" else -1, box.reference, box.scale)
 
     def _prices(self, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Estimate] | None]:
         """Exact and predicted metrics of each point; None for one that cannot be planned or breaks a constraint on them."""

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from compressors.errors import UserError, near_miss
 from evaluators.devices.device_model import PREDICTED
 from evaluators.metric import Estimate, Metric
+from search.box import Box
 from search.experiment import Experiment
 from search.expressions import parse_pick, parse_where
 from search.figures import change, short_name
 from search.metric_names import listed_device
-from search.pareto import dominates, hypervolume, knee, non_dominated, reference_box
+from search.pareto import dominates, knee, non_dominated
 from search.record import TrialRecord
 from search.study_files import EXPERIMENT, STORAGE, find_study, read_records
 
@@ -129,7 +130,11 @@ class Results:
         return _Column(*(np.array([getattr(e, part) for e in found], dtype=np.float64) for part in ("value", "low", "high")))
 
     def _losses(self, records: Sequence[TrialRecord], objectives: Sequence[tuple[str, Metric]], split: Split) -> NDArray[np.float64]:
-        columns = [self._column(records, name, split).value * metric.minimised(1.0) for name, metric in objectives]
+        signs = np.array([metric.minimised(1.0) for _, metric in objectives], dtype=np.float64)
+        return np.multiply(self._values(records, objectives, split), signs, dtype=np.float64)
+
+    def _values(self, records: Sequence[TrialRecord], objectives: Sequence[tuple[str, Metric]], split: Split) -> NDArray[np.float64]:
+        columns = [self._column(records, name, split).value for name, _ in objectives]
         return np.stack(columns, axis=1) if records else np.empty((0, len(objectives)))
 
     # Candidates
@@ -261,19 +266,21 @@ class Results:
     def hypervolume(self, *metrics: str, device: str | None = None, split: Split = "report", which: Literal["front", "baselines"] = "front") -> float:
         """Hypervolume of the front, or of the baselines alone; larger is better.
 
-        In units of the box that the baselines span (``search.pareto.reference_box``), so that values of one experiment can be compared whatever its search
-        found; 1 is a point that unites the best values of all baselines. NaN before any baseline has ended.
+        In units of the box from the worst that the constraints allow, or else the baselines' worst, to the baselines' best (``search.box.Box``), so that
+        values of one experiment can be compared whatever its search found; 1 is a point that unites the best values of all baselines. Costs count by ratios.
+        NaN before any baseline has ended.
         """
         used, objectives = self.split(split), self.objectives(*metrics, device=device)
-        anchors = self._losses([r for r in self.records if r.baseline and r.status == "ok"], objectives, used)
+        anchors = self._values([r for r in self.records if r.baseline and r.status == "ok"], objectives, used)
         anchors = anchors[~np.isnan(anchors).any(axis=1)]
-        if not len(anchors):
+        if not len(anchors) or self.uncompressed is None:
             return float("nan")
-        reference, scale = reference_box(anchors)
-        records, losses = self._ranked(objectives, None, used)
+        uncompressed = {name: self._estimate(self.uncompressed, name, used) for name in self.experiment.names.all}
+        box = Box.of(objectives, anchors, uncompressed, self.experiment.parsed_constraints)
+        records, _ = self._ranked(objectives, None, used)
         if which == "baselines":
-            losses = losses[[r.baseline is not None for r in records]]
-        return hypervolume(losses, reference) / float(np.prod(scale))
+            records = [r for r in records if r.baseline is not None]
+        return box.hypervolume(self._values(records, objectives, used))
 
     def pick(self, text: str = "knee", *metrics: str, device: str | None = None, where: str | None = None, split: Split = "report") -> str:
         """Id of one point of the front: ``knee``, ``min METRIC`` or ``max METRIC``, each with ``where ...``.
