@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pydantic
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,15 @@ class Quantize(Compressor):
 
     Attributes:
         weight_bits: 4, 8 (integers, one scale an output channel) or 16 (float16).
-        activation_bits: 8 (integers, ranges from calibration data) or 16 (float: only weights are quantized).
+        activation_bits: 8 (integers) or 16 (float: only weights are quantized).
+        mode: ``static`` takes the ranges of integer activations from calibration data; ``dynamic`` from each input at run time, for linear layers only.
     """
 
     name: ClassVar[str] = "quantize"
 
     weight_bits: Literal[4, 8, 16] = 8
     activation_bits: Literal[8, 16] = 8
+    mode: Literal["static", "dynamic"] = "static"
 
     def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - needs no scores
         """Set the bits of the sites that the patterns leave; weights in 16 bits keep float activations."""
@@ -40,21 +43,35 @@ class Quantize(Compressor):
         if not sites:
             raise CompressionError("quantize: the patterns leave no weight to quantize")
         weights, activations = edit.weight_bits.copy(), edit.activation_bits.copy()
+        integer = self.activation_bits == 8 and self.weight_bits <= 8
+        dynamic = integer and self.mode == "dynamic"
+        operators = ("linear",) if dynamic else ("linear", "conv")
         for site in sites:
             weights[site] = self.weight_bits
-            integer = self.activation_bits == 8 and self.weight_bits <= 8 and graph.sites[site].operator != "embedding"
-            activations[site] = 8 if integer else 32
-        return replace(edit, weight_bits=weights, activation_bits=activations)
+            activations[site] = 8 if integer and graph.sites[site].operator in operators else 32
+        others = np.delete(activations, sites) <= 8
+        if integer and others.any() and dynamic != edit.dynamic:
+            raise CompressionError("quantize: one recipe takes the ranges of its activations either from calibration data or at run time; accepted: one mode")
+        return replace(edit, weight_bits=weights, activation_bits=activations, dynamic=dynamic or (edit.dynamic and bool(others.any())))
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
         """The quantized model: an exported graph from here on, unless every weight has 16 bits."""
-        quantized = context.target.quantize(model, context.graph, edit, context.example_inputs, _calibration(context))
+        for reason, names in _grouped(context.target.supported(context.graph, edit)).items():
+            context.log(f"quantize: {', '.join(names)}: {reason}")
+        quantized = context.target.quantize(model, context.graph, edit, context.example_inputs, _calibration(context, edit))
         return _with_structure(quantized, model, context.graph, edit, context.target, context.example_inputs)
 
 
-def _calibration(context: Context) -> Iterator[dict[str, Tensor]]:
-    if context.data is None:
-        # Weights alone need one pass for their observers; ranges of activations then come from the example inputs.
+def _grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        grouped.setdefault(reason, []).append(name)
+    return grouped
+
+
+def _calibration(context: Context, edit: GraphEdit) -> Iterator[dict[str, Tensor]]:
+    if context.data is None or edit.dynamic:
+        # One pass for the observers of weights; without data, static ranges of activations come from the example inputs.
         yield {k: v.clone() for k, v in context.example_inputs.items()}
         return
     for batch in context.data.batches("calibration"):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import fx
-from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver, PlaceholderObserver
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
 __all__ = ["OnnxRuntimeAnnotator"]
@@ -47,6 +47,14 @@ _ACTIVATION = QuantizationSpec(
     qscheme=torch.per_tensor_affine,
     observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=2**-20),
 )
+_DYNAMIC = QuantizationSpec(
+    dtype=torch.uint8,
+    quant_min=0,
+    quant_max=255,
+    qscheme=torch.per_tensor_affine,
+    is_dynamic=True,
+    observer_or_fake_quant_ctr=PlaceholderObserver.with_args(eps=2**-100),
+)
 
 
 class OnnxRuntimeAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no types
@@ -54,11 +62,13 @@ class OnnxRuntimeAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no
 
     Args:
         bits: weight name (as it stands in the graph module) to weight bits and activation bits; activations of 16 and above stay float.
+        dynamic: whether ranges of activations are taken at run time, by linear layers only.
     """
 
-    def __init__(self, bits: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(self, bits: Mapping[str, tuple[int, int]], *, dynamic: bool = False) -> None:
         super().__init__()
         self.bits = bits
+        self.dynamic = dynamic
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         """Attach specifications to the nodes."""
@@ -71,10 +81,10 @@ class OnnxRuntimeAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no
             chosen = self.bits.get(str(weight.target)) if weight.op == "get_attr" else None
             if chosen is None:
                 continue
-            runs_integer = chosen[1] == 8 and node.target is not _aten.embedding.default
+            runs_integer = chosen[1] == 8 and node.target is not _aten.embedding.default and (node.target is _aten.linear.default or not self.dynamic)
             inputs = {weight: _weights(chosen[0], runs_integer)}
             if runs_integer:
-                inputs[activation] = _ACTIVATION
+                inputs[activation] = _DYNAMIC if self.dynamic else _ACTIVATION
                 integer.add(node)
             node.meta["quantization_annotation"] = QuantizationAnnotation(input_qspec_map=inputs, _annotated=True)
         for node in model.graph.nodes:

@@ -55,6 +55,12 @@ def pack(model: onnx.ModelProto, halves: AbstractSet[str]) -> onnx.ModelProto:
             helper.make_node("Mul", [f"{stored}.float", node.input[1]], [node.output[0]]),
         ]
         graph.node.remove(node)
+    for node in [n for n in graph.node if n.op_type == "MatMulInteger" and n.input[1] in arrays]:
+        stored, values = node.input[1], numpy_helper.to_array(arrays[node.input[1]])
+        if int(np.abs(values).max(initial=0)) <= 7:
+            _replace(graph, helper.make_tensor(stored, TensorProto.INT4, values.shape, _nibbles(values), raw=True))
+            added.append(helper.make_node("Cast", [stored], [f"{stored}.int8"], to=TensorProto.INT8))
+            node.input[1] = f"{stored}.int8"
     for name in sorted(halves & set(arrays)):
         values = numpy_helper.to_array(arrays[name])
         _replace(graph, numpy_helper.from_array(values.astype(np.float16), f"{name}.half"), old=name)

@@ -86,11 +86,13 @@ class OnnxRuntime(Target):
 
     def supported(self, graph: ModelGraph, edit: GraphEdit) -> dict[str, str]:
         """Sites whose activations stay float although 8 bits were asked for."""
-        return {
-            site.name: f"weights of {int(edit.weight_bits[i])} bits need float activations in ONNX Runtime"
-            for i, site in enumerate(graph.sites)
-            if edit.weight_bits[i] == 16 and edit.activation_bits[i] == 8
-        }
+        reasons: dict[str, str] = {}
+        for i, site in enumerate(graph.sites):
+            if edit.weight_bits[i] == 16 and edit.activation_bits[i] == 8:
+                reasons[site.name] = "weights of 16 bits need float activations in ONNX Runtime"
+            elif edit.dynamic and site.operator == "conv" and edit.weight_bits[i] <= 8:
+                reasons[site.name] = "convolutions keep float activations where ranges are taken at run time"
+        return reasons
 
     def quantize(
         self, model: nn.Module, graph: ModelGraph, edit: GraphEdit, example_inputs: Mapping[str, Tensor], calibration: Any, **options: Any
@@ -106,6 +108,7 @@ class OnnxRuntime(Target):
 
         from compressors.targets.exported import PREFIX, ExportedModel, capture
         from compressors.targets.onnx_annotator import OnnxRuntimeAnnotator
+        from compressors.targets.onnx_dynamic import lower_dynamic
 
         restore: Callable[[Any], None] | None = options.get("restore")
         halved = copy.deepcopy(model)
@@ -121,7 +124,7 @@ class OnnxRuntime(Target):
         # torchao warns about its own internals when observers are built and converted.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            prepared = prepare_pt2e(capture(halved, example_inputs), OnnxRuntimeAnnotator(bits))
+            prepared = prepare_pt2e(capture(halved, example_inputs), OnnxRuntimeAnnotator(bits, dynamic=edit.dynamic))
             if restore is not None:
                 restore(prepared)
             else:
@@ -133,7 +136,7 @@ class OnnxRuntime(Target):
                 if not batches:
                     raise UserError("quantize: the calibration split is empty; static activations need examples")
             state = {k: v.clone() for k, v in prepared.state_dict().items() if v is not None}
-            quantized = ExportedModel(convert_pt2e(prepared), list(example_inputs))
+            quantized = ExportedModel(lower_dynamic(convert_pt2e(prepared)), list(example_inputs))
         quantized.prepared_state = state  # type: ignore[assignment]
         return quantized
 
@@ -143,6 +146,7 @@ class OnnxRuntime(Target):
         import torch
 
         from compressors.targets.exported import PREFIX, ExportedModel, capture, fold_batch_norms, two_examples
+        from compressors.targets.onnx_dynamic import onnx_translations
         from compressors.targets.onnx_packing import pack
 
         module = model.graph_module if isinstance(model, ExportedModel) else fold_batch_norms(capture(model, example_inputs))
@@ -162,6 +166,7 @@ class OnnxRuntime(Target):
                     input_names=list(examples),
                     output_names=["logits"],
                     opset_version=OPSET,
+                    custom_translation_table=onnx_translations(),
                     verbose=False,
                 )
             except Exception as error:
