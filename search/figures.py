@@ -25,9 +25,12 @@ def _scale(metric: Metric, value: float) -> tuple[float, str]:
     return 1.0, metric.unit
 
 
-def _digits(value: float) -> str:
+def _digits(metric: Metric, value: float) -> str:
+    """Fractions to a tenth of a point, so that a column of them lines up; everything else to three digits."""
     if not math.isfinite(value):
         return "-"
+    if metric.name in _FRACTIONS:
+        return f"{value:.1f}"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
@@ -36,7 +39,7 @@ def figure(metric: Metric, value: float) -> str:
     if not math.isfinite(value):
         return "-"
     divisor, unit = _scale(metric, value)
-    return f"{_digits(value / divisor)} {unit}".rstrip()
+    return f"{_digits(metric, value / divisor)} {unit}".rstrip()
 
 
 def interval(metric: Metric, value: float, low: float, high: float) -> str:
@@ -44,7 +47,7 @@ def interval(metric: Metric, value: float, low: float, high: float) -> str:
     if low == high or not math.isfinite(value):
         return ""
     divisor, _ = _scale(metric, value)
-    return f"{_digits(low / divisor)}-{_digits(high / divisor)}"
+    return f"{_digits(metric, low / divisor)}-{_digits(metric, high / divisor)}"
 
 
 def change(metric: Metric, before: float, after: float) -> str:

@@ -1,4 +1,4 @@
-"""A front as text: a table for people, CSV and JSON for scripts (``docs/formats.md`` documents both)."""
+"""A front for scripts: CSV and JSON (``docs/formats.md`` documents both); and recipes in a few words."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
-from search.figures import figure, interval, short_name
 from search.record import TrialRecord
 from search.results import Results
 
-__all__ = ["brief", "brief_heading", "explain", "front_csv", "front_json", "front_plain", "front_table", "trials_jsonl", "varied_settings", "write_exports"]
+__all__ = ["brief", "brief_heading", "front_csv", "front_json", "front_plain", "metric_columns", "trials_jsonl", "varied_settings", "write_exports"]
 
 FORMAT_VERSION = 1
 
@@ -84,65 +80,6 @@ def write_exports(results: Results, folder: Path) -> None:
 def metric_columns(frame: pd.DataFrame) -> list[str]:
     """Names of the metrics that a frame has."""
     return [str(c) for c in frame.columns if f"{c}_tier" in frame.columns]
-
-
-def front_table(results: Results, frame: pd.DataFrame) -> Table:
-    """The front with baselines below it, unit and interval with every figure, tiers in the heading."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
-    table.add_column("id", no_wrap=True)
-    names = metric_columns(frame)
-    for name in names:
-        table.add_column(_heading(name, frame, [n for n in names if short_name(n) == short_name(name)]), justify="right", no_wrap=False)
-    table.add_column("recipe", overflow="fold", ratio=1)
-    varied = varied_settings(results.records)
-    for row in frame.to_dict("records"):
-        cells = []
-        for name in names:
-            metric = results.experiment.names.resolve(name)[1]
-            spread = interval(metric, row[name], row[f"{name}_low"], row[f"{name}_high"])
-            cells.append(figure(metric, row[name]) + (f"\n[dim]{spread}[/dim]" if spread else ""))
-        mark = " *" if row["knee"] else ""
-        uniform = row["baseline"] is not None
-        style = "" if row["on_front"] else "dim"
-        recipe = f"baseline {row['baseline']}" if uniform else brief(row["recipe"], varied)
-        beaten = f"\n[dim]dominates {', '.join(row['dominates'])}[/dim]" if row["dominates"] and not uniform else ""
-        table.add_row(f"{row['id']}{mark}", *cells, escape(recipe) + beaten, style=style)
-    return table
-
-
-def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) -> list[str]:
-    """Lines below the table: what the marks mean, the split, hypervolumes, what the knee gains."""
-    metrics, split = frame.attrs["metrics"], frame.attrs["split"]
-    points = int(frame["on_front"].sum())
-    lines = []
-    if picked is None:
-        front, alone = (results.hypervolume(*metrics, split=split, which=which) for which in ("front", "baselines"))
-        volume = f"; hypervolume {front:.4g}, of the baselines alone {alone:.4g}" if front == front else ""
-        lines.append(f"{points} points on the front{volume}; dim rows are baselines off the front; * is the knee")
-    if split == "report":
-        missing = [r.id for r in results.front_records(*metrics, split="search") if not r.report]
-        if missing:
-            more = ", ..." if len(missing) > 5 else ""
-            lines.append(f"left out, because they were never evaluated on report: {', '.join(missing[:5])}{more}, on the front of the search split")
-    unpublished = "" if split == "report" else ": nothing was evaluated on the report split yet, so these figures are those that the search ranked by"
-    lines.append(f"quality on the {split} split{unpublished}; ranges are 90 % intervals")
-    settings = brief_heading(results.records)
-    lines.append(f"recipes show {settings}" if settings else "nothing differs between recipes")
-    marked = picked or next((str(row["id"]) for row in frame.to_dict("records") if row["knee"]), None)
-    if marked is not None:
-        lines.append(f"{marked} against the uncompressed model: {results.summary(marked)}")
-    return lines
-
-
-def _heading(name: str, frame: pd.DataFrame, same: Sequence[str]) -> str:
-    short, _, device = name.partition("@")
-    tiers = [t for t in dict.fromkeys(frame[f"{name}_tier"]) if t not in ("", "exact", "measured")]
-    lines = [short]
-    if device:
-        lines.append(device if len(same) > 1 else device.partition("/")[0])
-    if tiers:
-        lines.append(f"predicted, {', '.join(tiers)}")
-    return "\n".join(lines)
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -51,9 +51,11 @@ def run(args: argparse.Namespace) -> int:
 def _show(results: object, frame: object, picked: str | None) -> None:
     from rich.console import Console
 
-    from search.front_formats import explain, front_table
+    from search.front_table import explain, front_lines
 
     console = Console(highlight=False)
-    console.print(front_table(results, frame))  # type: ignore[arg-type]
+    for row in front_lines(results, frame, console.width):  # type: ignore[arg-type]
+        console.print(row, soft_wrap=True)
+    console.print()
     for line in explain(results, frame, picked):  # type: ignore[arg-type]
         console.print(line, markup=False)

@@ -58,7 +58,7 @@ def test_the_picture_is_svg_with_a_mark_for_every_point(study):
     root = ET.fromstring(picture(results))
     titles = [node.text for node in root.iter("{http://www.w3.org/2000/svg}title")]
     assert len(titles) == 1 + len(results.front(baselines=True))
-    assert any(t.startswith("0001: 94 %") for t in titles)
+    assert any(t.startswith("0001: 94.0 %") for t in titles)
 
 
 def test_report_command_writes_page_or_picture(study, tmp_path, capsys):

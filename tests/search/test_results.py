@@ -176,8 +176,8 @@ def test_front_as_table(study, capsys, monkeypatch):
     assert main(["front", str(study().folder)]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
-    assert "94 %" in out
-    assert "92-96" in out
+    assert "94.0 %" in out
+    assert "92.0-96.0" in out
     assert "spec-only" in out
     assert "prune-50" in out
     assert "on the report split" in out

@@ -1,0 +1,133 @@
+"""A front for people at a terminal: one or two lines a point where the width allows."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+from rich.text import Text
+
+from search.figures import figure, interval, short_name
+from search.front_formats import brief, brief_heading, metric_columns, varied_settings
+from search.results import Results
+
+__all__ = ["explain", "front_lines"]
+
+_GAP = "  "
+
+
+class _Column(NamedTuple):
+    """A metric: lines of its heading, and of every row its figure and its interval (empty where it is exact)."""
+
+    head: list[str]
+    figures: list[str]
+    intervals: list[str]
+
+
+def front_lines(results: Results, frame: pd.DataFrame, width: int) -> list[Text]:
+    """The front with the baselines that are not on it below it, dim; unit and interval with every figure, tiers in the heading.
+
+    Recipes stand beside the figures where ``width`` (characters) has room for them, else below; and intervals below the figures only where they must.
+    """
+    columns = [_column(results, frame, name) for name in metric_columns(frame)]
+    varied = varied_settings(results.records)
+    rows = frame.to_dict("records")
+    ids = [f"{row['baseline'] or row['id']}{' *' if row['knee'] else ''}" for row in rows]
+    recipes = ["" if row["baseline"] is not None else brief(row["recipe"], varied) for row in rows]
+
+    first = _longest(["id", *ids])
+    inline = first + sum(len(_GAP) + _width(column, inline=True) for column in columns) <= width
+    widths = [_width(column, inline=inline) for column in columns]
+    rule = first + sum(len(_GAP) + size for size in widths)
+    beside = rule + len(_GAP) + _longest(["recipe", *recipes]) <= width
+    if beside:
+        rule += len(_GAP) + _longest(["recipe", *recipes])
+
+    lines = []
+    for i in range(max([1, *(len(column.head) for column in columns)])):
+        cells = [(column.head[i] if i < len(column.head) else "").rjust(size) for column, size in zip(columns, widths, strict=True)]
+        lines.append(Text(_GAP.join([("" if i else "id").ljust(first), *cells, "recipe" if beside and not i else ""]).rstrip(), "bold"))
+    lines.append(Text("─" * rule, "dim"))
+    for i, row in enumerate(rows):
+        for line in _row(ids[i].ljust(first), columns, widths, i, inline=inline, recipe=recipes[i], beside=beside, width=width):
+            if not row["on_front"]:
+                line.stylize("dim")
+            lines.append(line)
+    return lines
+
+
+def _row(name: str, columns: Sequence[_Column], widths: Sequence[int], i: int, *, inline: bool, recipe: str, beside: bool, width: int) -> Iterator[Text]:
+    line, below = Text(name), Text(" " * len(name))
+    for column, size in zip(columns, widths, strict=True):
+        spread = _longest(column.intervals)
+        if inline and spread:
+            line.append(_GAP + column.figures[i].rjust(size - len(_GAP) - spread)).append(_GAP + column.intervals[i].rjust(spread), "dim")
+        else:
+            line.append(_GAP + column.figures[i].rjust(size))
+            below.append(_GAP + column.intervals[i].rjust(size), "dim")
+    if beside:
+        line.append(_GAP + recipe)
+    line.rstrip()
+    yield line
+    if not inline:
+        below.rstrip()
+        yield below
+    if not beside:
+        indent = " " * 4
+        yield from (Text(part) for part in textwrap.wrap(recipe, max(width, 40), initial_indent=indent, subsequent_indent=indent))
+
+
+def _column(results: Results, frame: pd.DataFrame, name: str) -> _Column:
+    metric = results.experiment.names.resolve(name)[1]
+    short, _, device = name.partition("@")
+    head = [short]
+    if device:
+        several = sum(short_name(other) == short for other in metric_columns(frame)) > 1
+        head.append(device if several else device.partition("/")[0])
+    tiers = [tier for tier in dict.fromkeys(frame[f"{name}_tier"]) if tier not in ("", "exact", "measured")]
+    if tiers:
+        head.append(f"predicted, {', '.join(tiers)}")
+    rows = list(zip(*(frame[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True))
+    return _Column(head, [figure(metric, value) for value, _, _ in rows], [interval(metric, *row) for row in rows])
+
+
+def _width(column: _Column, *, inline: bool) -> int:
+    spread = _longest(column.intervals)
+    body = _longest(column.figures) + (len(_GAP) + spread if spread else 0) if inline else max(_longest(column.figures), spread)
+    return max(body, _longest(column.head))
+
+
+def _longest(texts: Sequence[str]) -> int:
+    return max(map(len, texts), default=0)
+
+
+def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) -> list[str]:
+    """Lines below the table: what the marks mean, the split, hypervolumes, what the knee gains."""
+    metrics, split = frame.attrs["metrics"], frame.attrs["split"]
+    rows = frame.to_dict("records")
+    lines = []
+    if picked is None:
+        front, alone = (results.hypervolume(*metrics, split=split, which=which) for which in ("front", "baselines"))
+        volume = f"; hypervolume {front:.4g}, of the baselines alone {alone:.4g}" if front == front else ""
+        lines.append(f"{int(frame['on_front'].sum())} points on the front{volume}")
+        lines.append("named rows are uniform baselines, dim where off the front; * is the knee")
+    beaten: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        if row["dominates"] and row["baseline"] is None:
+            beaten.setdefault(tuple(row["dominates"]), []).append(str(row["id"]))
+    lines += [f"{', '.join(ids)} {'dominates' if len(ids) == 1 else 'dominate'} {', '.join(names)}" for names, ids in beaten.items()]
+    if split == "report":
+        missing = [r.id for r in results.front_records(*metrics, split="search") if not r.report]
+        if missing:
+            more = ", ..." if len(missing) > 5 else ""
+            lines.append(f"left out, because they were never evaluated on report: {', '.join(missing[:5])}{more}, on the front of the search split")
+    unpublished = "" if split == "report" else ": nothing was evaluated on the report split yet, so these figures are those that the search ranked by"
+    lines.append(f"quality on the {split} split{unpublished}; ranges are 90 % intervals")
+    settings = brief_heading(results.records)
+    lines.append(f"recipes show {settings}" if settings else "nothing differs between recipes")
+    marked = picked or next((str(row["id"]) for row in rows if row["knee"]), None)
+    if marked is not None:
+        lines.append(f"{marked} against the uncompressed model: {results.summary(marked)}")
+    return lines

@@ -1,0 +1,42 @@
+import pytest
+
+from search.front_table import front_lines
+
+
+def shown(study, records, width, *metrics):
+    results = study(records)
+    return [line.plain for line in front_lines(results, results.front(*metrics, baselines=True), width)]
+
+
+def test_eighty_columns_hold_a_front_with_three_objectives(study, random_records):
+    lines = shown(study, random_records, 80)
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("    prune ") for line in lines), "recipes stand below the figures"
+
+
+def test_a_wide_terminal_has_one_line_a_point(study, random_records):
+    front = study(random_records).front(baselines=True)
+    lines = shown(study, random_records, 200)
+    assert lines[0].split()[-1] == "recipe"
+    assert len(lines) == 4 + len(front), "three lines of heading and a rule"
+    assert all("quantize" in line for line in lines if line[:4].isdigit())
+
+
+def test_intervals_move_below_where_five_metrics_fill_the_line(study, random_records):
+    lines = shown(study, random_records, 80, "accuracy", "loss", "size_bytes", "latency_ms@raspberry-pi-5", "energy_mj@raspberry-pi-5")
+    assert max(map(len, lines)) <= 100
+    row = next(i for i, line in enumerate(lines) if line.startswith("int8"))
+    assert "97.1 %" in lines[row]
+    assert "95.1-99.1" in lines[row + 1]
+
+
+def test_a_long_recipe_is_wrapped(study, random_records):
+    lines = shown(study, random_records, 46)
+    assert max(len(line) for line in lines if line.startswith("    ") and "prune" in line) <= 46
+
+
+@pytest.mark.parametrize("width", [20, 80, 200])
+def test_nothing_to_show_is_a_heading(study, width):
+    lines = shown(study, [], width)
+    assert lines[0].startswith("id")
+    assert len(lines) <= 4
