@@ -44,8 +44,8 @@ class Study:
     ) -> None:
         self.experiment = experiment
         self.name = name or f"{experiment.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-        if Path(self.name).name != self.name:
-            raise UserError(f"--name {self.name!r} is not a name; accepted: letters, digits, '.', '_' and '-'")
+        if self.name.startswith(".") or Path(self.name).name != self.name:
+            raise UserError(f"--name {self.name!r} cannot be a folder of studies; accepted: a name without '/' that does not start with '.'")
         self.folder = Path(storage) / self.name
         self._resume, self._address = resume, address
 

@@ -27,6 +27,7 @@ from search.space import Space
 __all__ = ["KnownCostSearch", "expected_improvement"]
 
 _Array = NDArray[np.float64]
+_SOBOL = 256
 _RANDOM = 384
 _CHILDREN = 8
 _FRONT = 32
@@ -73,13 +74,13 @@ class KnownCostSearch(Algorithm):
             self._quality.append(self._known.sign * float(objectives[self._known.quality]))
 
     def _spread(self) -> dict[str, Any]:
-        with warnings.catch_warnings():
-            # Balance of a power of two does not matter: infeasible points are left out anyway.
-            warnings.simplefilter("ignore", UserWarning)
-            codes = self._first.random(64) if self._first is not None else np.zeros((1, 0))
-        points = self._new([self._space.decode(code) for code in codes])
-        feasible = np.isfinite(self._known.costs(points)).all(axis=1) if points else np.zeros(0, dtype=np.bool_)
-        return points[int(np.argmax(feasible))] if feasible.any() else self._space.sample(self._rng)
+        """The next point of a Sobol sequence that keeps the known constraints: in order, since every n-th point of one alone fills a corner."""
+        for _ in range(_SOBOL):
+            code = self._first.random(1)[0] if self._first is not None else np.zeros(0)
+            points = self._new([self._space.decode(code)])
+            if points and np.isfinite(self._known.costs(points)).all():
+                return points[0]
+        return self._space.sample(self._rng)
 
     def _best(self) -> dict[str, Any]:
         pending = list(self._asked.values())

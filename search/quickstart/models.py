@@ -10,7 +10,7 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 class DigitsCNN(nn.Module):
     """Images ``[examples, 1, 8, 8]`` to logits ``[examples, 10]``."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         self.stem = _block(1, width)
         self.body = nn.Sequential(_block(width, width), _block(width, 2 * width, 2), _block(2 * width, 2 * width))
@@ -23,6 +23,6 @@ class DigitsCNN(nn.Module):
         return logits
 
 
-def digits_cnn(width: int = 32) -> nn.Module:
+def digits_cnn(width: int = 16) -> nn.Module:
     """The factory."""
     return DigitsCNN(width)

@@ -69,6 +69,15 @@ def test_points_are_new_feasible_and_repeat_with_the_seed():
     assert points != search(KnownCostSearch(SPACE, KNOWN, 4), 20)
 
 
+def test_the_first_points_fill_every_range():
+    algorithm = KnownCostSearch(SPACE, Known(lambda points: np.zeros((len(points), 2)), 0, 1, KNOWN.reference, KNOWN.scale), 0)
+    codes = np.stack([SPACE.encode(algorithm.ask()) for _ in range(8)])
+    ordered = [i for i, dimension in enumerate(SPACE.dimensions) if dimension.kind != "choice"]
+    assert ordered
+    for i in ordered:
+        assert len(set((codes[:, i] * 4).astype(int).tolist())) == 4
+
+
 def test_pending_points_are_not_proposed_again_and_spread():
     algorithm = KnownCostSearch(SPACE, KNOWN, 0)
     search(algorithm, 14)
