@@ -18,7 +18,7 @@ from compressors.compressor import Compressor, GraphEdit, Scores
 from compressors.errors import UserError, near_miss
 from compressors.graph.model_graph import ModelGraph
 
-__all__ = ["RECIPE_VERSION", "Recipe", "fingerprint", "step_class", "step_names"]
+__all__ = ["RECIPE_VERSION", "Recipe", "fingerprint", "misplaced_steps", "step_class", "step_names"]
 
 RECIPE_VERSION = 1
 _BUILT_IN = {
@@ -60,6 +60,20 @@ def fingerprint(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()[:16]
 
 
+def misplaced_steps(places: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Index of each step that stands behind a ``quantize``, with what is wrong: an exported graph can be neither cut nor trained.
+
+    Args:
+        places: index in the recipe and name of every step; alternatives share an index.
+    """
+    first = min((i for i, name in places if name == "quantize"), default=None)
+    return [
+        (i, f"{name} stands after quantize (recipe[{first}]), whose result can be neither cut nor trained; accepted after quantize: quantize")
+        for i, name in places
+        if first is not None and i > first and name != "quantize"
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Ordered steps. An empty recipe is the uncompressed model."""
@@ -75,17 +89,20 @@ class Recipe:
         """
         built: list[Compressor] = []
         problems: list[str] = []
+        places: list[tuple[int, str]] = []
         for i, step in enumerate(steps):
             if not isinstance(step, Mapping) or len(step) != 1:
                 problems.append(f"recipe[{i}]: expected a mapping with one step name, got {step!r}")
                 continue
             ((name, config),) = step.items()
+            places.append((i, str(name)))
             try:
                 built.append(step_class(name).from_config(config or {}))
             except UserError as error:
                 problems.append(f"recipe[{i}]: {error}")
             except pydantic.ValidationError as error:
                 problems += [f"recipe[{i}].{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        problems += [f"recipe[{i}]: {message}" for i, message in misplaced_steps(places)]
         if problems:
             raise UserError("\n".join(problems))
         return cls(tuple(built))

@@ -9,7 +9,7 @@ import pydantic
 
 from compressors.compressor import Compressor
 from compressors.errors import UserError, near_miss
-from compressors.recipe import step_class, step_names
+from compressors.recipe import misplaced_steps, step_class, step_names
 from search.dimension import spell
 from search.space import Space
 from search.validation import problems_of
@@ -37,6 +37,8 @@ def recipe_problems(steps: Sequence[Any]) -> list[str]:
                 if not any(whole[: len(b)] == b for b in bad):
                     found[f"{spell(whole)}: {message}"] = None
         problems += found
+    places = [(int(path[0]), name) for path, name, _ in space.steps()]
+    problems += [f"{spell((i,))}: {message}" for i, message in misplaced_steps(places)]
     return problems
 
 

@@ -56,21 +56,28 @@ class Quantize(Compressor):
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
         """The quantized model: an exported graph from here on, unless every weight has 16 bits."""
-        for reason, names in _grouped(context.target.supported(context.graph, edit)).items():
+        self._log_unsupported(edit, context)
+        # An exported graph cannot be annotated twice: a second step starts from the live model again, and the edit holds what both decided.
+        live = getattr(model, "compareto_live", model)
+        quantized = context.target.quantize(live, context.graph, edit, context.example_inputs, _calibration(context, edit))
+        if quantized is not live:
+            # Not as a submodule: its weights are not those of the quantized model.
+            object.__setattr__(quantized, "compareto_live", live)
+        return _with_structure(quantized, live, context.graph, edit, context.target, context.example_inputs)
+
+    def _log_unsupported(self, edit: GraphEdit, context: Context) -> None:
+        grouped: dict[str, list[str]] = {}
+        own = {context.graph.sites[i].name for i in context.graph.select_sites(self.include, self.exclude)}
+        for name, reason in context.target.supported(context.graph, edit).items():
+            if name in own and self.mode == "dynamic":
+                grouped.setdefault(reason, []).append(name)
+        for reason, names in grouped.items():
             context.log(f"quantize: {', '.join(names)}: {reason}")
-        quantized = context.target.quantize(model, context.graph, edit, context.example_inputs, _calibration(context, edit))
-        return _with_structure(quantized, model, context.graph, edit, context.target, context.example_inputs)
-
-
-def _grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        grouped.setdefault(reason, []).append(name)
-    return grouped
 
 
 def _calibration(context: Context, edit: GraphEdit) -> Iterator[dict[str, Tensor]]:
-    if context.data is None or edit.dynamic:
+    static = bool((edit.activation_bits <= 8).any()) and not edit.dynamic
+    if context.data is None or not static:
         # One pass for the observers of weights; without data, static ranges of activations come from the example inputs.
         yield {k: v.clone() for k, v in context.example_inputs.items()}
         return

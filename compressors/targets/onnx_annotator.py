@@ -17,12 +17,12 @@ __all__ = ["OnnxRuntimeAnnotator"]
 
 _aten = torch.ops.aten
 _WEIGHTED = {
-    _aten.conv2d.default: (0, 1, 0),
-    _aten.conv1d.default: (0, 1, 0),
-    _aten.linear.default: (0, 1, 0),
-    _aten.embedding.default: (1, 0, 0),
+    _aten.conv2d.default: (0, 1),
+    _aten.conv1d.default: (0, 1),
+    _aten.linear.default: (0, 1),
+    _aten.embedding.default: (1, 0),
 }
-"""Position of activation and weight among the arguments, and the weight's channel dimension."""
+"""Position of activation and weight among the arguments."""
 _ADD = (_aten.add.Tensor, _aten.add_.Tensor)
 _POOL = (_aten.adaptive_avg_pool2d.default, _aten.avg_pool2d.default, _aten.mean.dim)
 
@@ -61,7 +61,8 @@ class OnnxRuntimeAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no
     """Annotates convolutions, linear layers and embeddings by the name of their weight.
 
     Args:
-        bits: weight name (as it stands in the graph module) to weight bits and activation bits; activations of 16 and above stay float.
+        bits: weight name (as it stands in the graph module; a tied weight under each of its names) to weight bits and activation bits;
+            activations of 16 and above stay float.
         dynamic: whether ranges of activations are taken at run time, by linear layers only.
     """
 
@@ -76,7 +77,7 @@ class OnnxRuntimeAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no
         for node in model.graph.nodes:
             if node.target not in _WEIGHTED:
                 continue
-            activation_at, weight_at, _ = _WEIGHTED[node.target]
+            activation_at, weight_at = _WEIGHTED[node.target]
             weight, activation = node.args[weight_at], node.args[activation_at]
             chosen = self.bits.get(str(weight.target)) if weight.op == "get_attr" else None
             if chosen is None:

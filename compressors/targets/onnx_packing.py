@@ -7,21 +7,24 @@ fast as float weights while they are stored as integers.
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
+import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["pack", "weight_bytes"]
 
 
-def pack(model: onnx.ModelProto, halves: AbstractSet[str]) -> onnx.ModelProto:
+def pack(model: onnx.ModelProto, halves: Sequence[NDArray[Any]]) -> onnx.ModelProto:
     """Pack in place.
 
     Args:
         model: exported with 8-bit integers and float weights.
-        halves: initializers to store in 16 bits.
+        halves: the values to store in 16 bits; the exporter renames them, and transposes some.
     """
     graph = model.graph
     arrays = {i.name: i for i in graph.initializer}
@@ -55,14 +58,19 @@ def pack(model: onnx.ModelProto, halves: AbstractSet[str]) -> onnx.ModelProto:
             helper.make_node("Mul", [f"{stored}.float", node.input[1]], [node.output[0]]),
         ]
         graph.node.remove(node)
-    for node in [n for n in graph.node if n.op_type == "MatMulInteger" and n.input[1] in arrays]:
-        stored, values = node.input[1], numpy_helper.to_array(arrays[node.input[1]])
-        if int(np.abs(values).max(initial=0)) <= 7:
-            _replace(graph, helper.make_tensor(stored, TensorProto.INT4, values.shape, _nibbles(values), raw=True))
-            added.append(helper.make_node("Cast", [stored], [f"{stored}.int8"], to=TensorProto.INT8))
+    for stored, readers in _dynamic_weights(graph, arrays).items():
+        values = numpy_helper.to_array(arrays[stored])
+        if int(np.abs(values).max(initial=0)) > 7:
+            continue
+        _replace(graph, helper.make_tensor(stored, TensorProto.INT4, values.shape, _nibbles(values), raw=True))
+        added.append(helper.make_node("Cast", [stored], [f"{stored}.int8"], to=TensorProto.INT8))
+        for node in readers:
             node.input[1] = f"{stored}.int8"
-    for name in sorted(halves & set(arrays)):
+    wanted = {_digest(form) for half in halves for form in (half, half.T)}
+    for name in [i.name for i in graph.initializer if i.data_type == TensorProto.FLOAT and len(i.dims) > 1]:
         values = numpy_helper.to_array(arrays[name])
+        if _digest(values) not in wanted:
+            continue
         _replace(graph, numpy_helper.from_array(values.astype(np.float16), f"{name}.half"), old=name)
         added.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
     for node in reversed(added):
@@ -81,6 +89,10 @@ def weight_bytes(model: onnx.ModelProto) -> int:
         bits = 4 if tensor.data_type == TensorProto.INT4 else 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         total += -(-elements * bits // 8)
     return total
+
+
+def _digest(values: NDArray[Any]) -> bytes:
+    return hashlib.sha256(values.tobytes()).digest()
 
 
 def _nibbles(values: np.ndarray) -> bytes:
@@ -107,6 +119,15 @@ def _feeds_integers(node: onnx.NodeProto, consumers: dict[str, list[onnx.NodePro
         if reader.op_type not in ("Conv", "Gemm", "MatMul") or first is None or first.op_type != "DequantizeLinear":
             return False
     return bool(readers)
+
+
+def _dynamic_weights(graph: onnx.GraphProto, arrays: dict[str, onnx.TensorProto]) -> dict[str, list[onnx.NodeProto]]:
+    """Readers of each weight that is multiplied as integers by activations quantized at run time; more than one where layers share it."""
+    found: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        if node.op_type == "MatMulInteger" and node.input[1] in arrays:
+            found.setdefault(node.input[1], []).append(node)
+    return found
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

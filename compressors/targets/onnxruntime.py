@@ -115,10 +115,12 @@ class OnnxRuntime(Target):
         parameters = dict(halved.named_parameters(remove_duplicate=False))
         bits: dict[str, tuple[int, int]] = {}
         for i, site in enumerate(graph.sites):
+            weight = parameters[site.name]
             if edit.weight_bits[i] == 16:
-                parameters[site.name].data = parameters[site.name].data.half().float()
+                weight.data = weight.data.half().float()
             elif edit.weight_bits[i] <= 8:
-                bits[PREFIX + site.name] = (int(edit.weight_bits[i]), int(edit.activation_bits[i]))
+                # A tied weight has several names, and the exported graph keeps any of them.
+                bits.update({PREFIX + name: (int(edit.weight_bits[i]), int(edit.activation_bits[i])) for name, other in parameters.items() if other is weight})
         if not bits:
             return halved
         # torchao warns about its own internals when observers are built and converted.
@@ -152,6 +154,7 @@ class OnnxRuntime(Target):
         module = model.graph_module if isinstance(model, ExportedModel) else fold_batch_norms(capture(model, example_inputs))
         structure: dict[str, Any] = getattr(model, "compareto_structure", None) or {}
         halves = {PREFIX + name for name, bits in structure.get("quantize", {}).get("weight_bits", {}).items() if bits == 16}
+        weights = module.state_dict()
         examples = two_examples(example_inputs)
         level = logging.root.manager.disable
         logging.disable(logging.WARNING)
@@ -176,7 +179,7 @@ class OnnxRuntime(Target):
             finally:
                 logging.disable(level)
         assert program is not None, "dynamo=True always returns a program"
-        proto = pack(program.model_proto, halves)
+        proto = pack(program.model_proto, [weights[name].cpu().numpy() for name in sorted(halves)])
         for node in proto.graph.node:
             node.ClearField("doc_string")
             del node.metadata_props[:]
