@@ -6,6 +6,7 @@ Exit codes: 0 success, 2 a user's mistake, 1 a failure, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     args = build_parser().parse_args(argv)
     quiet_libraries()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A search runs for hours; who sends its output to a file wants to follow it.
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         return int(args.run(args))
     except UserError as error:
