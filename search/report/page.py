@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from compressors.errors import UserError
+from compressors.recipe import Recipe
 from evaluators.metric import Estimate
 from search.figures import short_name
 from search.front_formats import brief, brief_heading, varied_settings
@@ -20,11 +21,13 @@ from search.results import Results
 
 __all__ = ["render"]
 
+_PARTS = {"STYLE": "page.css", "FIGURES": "figures.js", "PLOT": "plot.js", "PAGE": "page.js"}
+
 
 def render(results: Results) -> str:
     """The page. Everything that the study names reaches it as JSON and is shown as text, never as markup."""
     here = files("search.report")
-    page, style, script = ((here / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js"))
+    page = (here / "page.html").read_text(encoding="utf-8")
     try:
         still = picture(results)
     except UserError:
@@ -32,7 +35,8 @@ def render(results: Results) -> str:
     # In a script element only "</" and "<!--" could end the data early; both are one character away from harmless JSON.
     data = json.dumps(page_data(results), allow_nan=False, ensure_ascii=True).replace("<", "\\u003c")
     # The data last: nothing that it holds is then taken for a placeholder.
-    for placeholder, text in (("/*STYLE*/", style), ("/*SCRIPT*/", script), ("<!--STILL-->", still), ("/*DATA*/", data)):
+    parts = {f"/*{name}*/": (here / file).read_text(encoding="utf-8") for name, file in _PARTS.items()}
+    for placeholder, text in {**parts, "<!--STILL-->": still, "/*DATA*/": data}.items():
         page = page.replace(placeholder, text, 1)
     return page
 
@@ -93,12 +97,22 @@ def _point(results: Results, record: TrialRecord, row: Any, feasible: bool, vari
         "knee": bool(row is not None and row["knee"]),
         "dominates": list(row["dominates"]) if row is not None else [],
         "brief": f"baseline {record.baseline}" if record.baseline else brief(record.recipe, varied),
-        "recipe": yaml.safe_dump(record.recipe, sort_keys=False, width=100) if record.recipe else "[]  # the uncompressed model\n",
+        "recipe": yaml.safe_dump(_without_defaults(record.recipe), sort_keys=False, width=100) if record.recipe else "[]  # the uncompressed model\n",
         "widths": [[axis, before, after] for axis, (before, after) in record.widths.items()],
         "seconds": record.seconds,
         "rung": record.rung,
         "summary": results.summary(record.id) if record.status == "ok" else "",
     }
+
+
+def _without_defaults(recipe: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without settings that are empty, where these mean the same left out."""
+    short = [{name: {k: v for k, v in (config or {}).items() if v not in (None, [])} for name, config in step.items()} for step in recipe]
+    try:
+        same = Recipe.from_plain(short) == Recipe.from_plain(recipe)
+    except UserError:
+        same = False
+    return short if same else recipe
 
 
 def _provenance(results: Results) -> list[list[str]]:

@@ -13,6 +13,7 @@ from compressors.errors import UserError
 from evaluators.metric import Metric
 from search.figures import figure
 from search.pareto import non_dominated
+from search.report.names import place_names
 from search.report.scale import Scale
 from search.results import Results
 
@@ -48,6 +49,7 @@ def picture(results: Results, *metrics: str) -> str:
     y = Scale.over([p[y_name] for p in points], _HEIGHT - _BOTTOM, _TOP)
     parts = [*_axes(x, y, (x_name, x_metric), (y_name, y_metric)), *_line(points, x, y, (x_name, x_metric), (y_name, y_metric))]
     parts += [_mark(x(p[x_name]), y(p[y_name]), p, f"{figure(y_metric, p[y_name])}, {figure(x_metric, p[x_name])}") for p in points]
+    parts += _names([(x(p[x_name]), y(p[y_name]), p["baseline"]) for p in points])
     parts += _legend(results.name, split)
     style = "text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif;fill:" + _MUTED + "}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img">'
@@ -60,20 +62,24 @@ def _axes(x: Scale, y: Scale, x_axis: tuple[str, Metric], y_axis: tuple[str, Met
     for tick in x.ticks():
         at = f"{x(tick):.1f}"
         parts.append(f'<line x1="{at}" y1="{_TOP}" x2="{at}" y2="{bottom}" stroke="{_LINE}"/>')
-        parts.append(f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{figure(x_axis[1], tick)}</text>')
+        parts.append(f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{_tick(x_axis[1], tick)}</text>')
     for tick in y.ticks():
         at = f"{y(tick):.1f}"
         parts.append(f'<line x1="{_LEFT}" y1="{at}" x2="{_WIDTH - _RIGHT}" y2="{at}" stroke="{_LINE}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{figure(y_axis[1], tick)}</text>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{_tick(y_axis[1], tick)}</text>')
     middle_x, middle_y = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + bottom) / 2
     parts.append(f'<text x="{middle_x}" y="{_HEIGHT - 16}" text-anchor="middle">{escape(_label(*x_axis))}</text>')
     parts.append(f'<text transform="translate(18 {middle_y}) rotate(-90)" text-anchor="middle">{escape(_label(*y_axis))}</text>')
     return parts
 
 
+def _tick(metric: Metric, value: float) -> str:
+    return figure(metric, value).replace(".0 ", " ")
+
+
 def _label(name: str, metric: Metric) -> str:
     short, _, device = name.partition("@")
-    words = short.removesuffix("_ms").removesuffix("_mj").removesuffix("_bytes").replace("_", " ")
+    words = "MACs" if short == "macs" else short.removesuffix("_ms").removesuffix("_mj").removesuffix("_bytes").replace("_", " ")
     known = " (predicted)" if metric.knowledge == "predicted" else ""
     return f"{words}{f' on {device}' if device else ''}{known}, {'lower' if metric.direction == 'min' else 'higher'} is better"
 
@@ -94,12 +100,22 @@ def _line(points: Sequence[Mapping[str, Any]], x: Scale, y: Scale, x_axis: tuple
 def _mark(x: float, y: float, point: Mapping[str, Any], text: str) -> str:
     title = f"<title>{escape(str(point['id']))}: {escape(text)}</title>"
     if point["baseline"] is not None:
-        beside, anchor = (x - 8, "end") if x > _WIDTH - 110 else (x + 8, "start")
-        name = f'<text x="{beside:.1f}" y="{y - 6:.1f}" text-anchor="{anchor}" style="fill:{_BASELINE};font-size:11px">{escape(str(point["baseline"]))}</text>'
         fill = _BASELINE if point["on_front"] else "#fff"
-        return f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z" fill="{fill}" stroke="{_BASELINE}" stroke-width="1.5">{title}</path>{name}'
+        return f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z" fill="{fill}" stroke="{_BASELINE}" stroke-width="1.5">{title}</path>'
     ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8.5" fill="none" stroke="{_FRONT}" stroke-width="1.5"/>' if point["knee"] else ""
     return f'{ring}<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{_FRONT}" stroke="#fff">{title}</circle>'
+
+
+def _names(marks: Sequence[tuple[float, float, str | None]]) -> list[str]:
+    """The baselines' names; those that fell on one another share theirs."""
+    shared: dict[tuple[int, int], tuple[float, float, str]] = {}
+    for x, y, name in marks:
+        if name is not None:
+            at = round(x), round(y)
+            shared[at] = (x, y, f"{shared[at][2]}, {name}" if at in shared else name)
+    placed = place_names(list(shared.values()), [(x, y) for x, y, _ in marks], (_LEFT, _TOP - 8, _WIDTH, _HEIGHT - _BOTTOM))
+    style = f"fill:{_BASELINE};font-size:11px;paint-order:stroke;stroke:#fff;stroke-width:3px"
+    return [f'<text x="{name.x:.1f}" y="{name.y:.1f}" style="{style}">{escape(name.text)}</text>' for name in placed]
 
 
 def _legend(name: str, split: str) -> list[str]:

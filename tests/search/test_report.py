@@ -3,11 +3,15 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from importlib.resources import files
 
 import pytest
 
 from search.cli import main
+from search.figures import figure
 from search.report import picture, render
+from search.report.names import place_names
+from search.report.page import page_data
 from search.report.scale import Scale
 
 HOSTILE = '</script><script>alert(1)</script><!-- "quoted" & <img src=x onerror=alert(1)> /*DATA*/'
@@ -87,10 +91,59 @@ def test_ticks_are_round_and_within_the_axis(low, high):
     assert all(9.9 <= scale(t) <= 200.1 for t in ticks)
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-def test_the_script_parses(tmp_path):
-    from importlib.resources import files
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 
+
+def script(*names):
+    return "\n".join((files("search.report") / name).read_text() for name in names)
+
+
+@needs_node
+def test_the_script_parses(tmp_path):
     path = tmp_path / "page.js"
-    path.write_text((files("search.report") / "page.js").read_text())
+    path.write_text(script("figures.js", "plot.js", "page.js"))
     assert subprocess.run(["node", "--check", str(path)], capture_output=True, check=False).returncode == 0
+
+
+@needs_node
+def test_page_and_terminal_write_figures_alike(study, tmp_path):
+    results = study()
+    data = {"metrics": page_data(results)["metrics"], "devices": [], "split": "report"}
+    names = ["accuracy", "loss", "size_bytes", "parameters", "latency_ms"]
+    values = [0.0513, 0.98, 1.0, 5540.0, 263_168.0]
+    lines = [f"const document = {{getElementById: () => ({{textContent: {json.dumps(json.dumps(data))}}})}};", script("figures.js")]
+    lines.append(f"console.log(JSON.stringify({json.dumps(names)}.map((n) => {json.dumps(values)}.map((v) => figure(metrics.get(n), v)))));")
+    (tmp_path / "figures.js").write_text("\n".join(lines).replace('"use strict";', ""))
+    shown = json.loads(subprocess.run(["node", str(tmp_path / "figures.js")], capture_output=True, check=True, text=True).stdout)
+    metrics = {name: results.experiment.names.resolve("latency_ms@raspberry-pi-5" if name == "latency_ms" else name)[1] for name in names}
+    assert shown == [[figure(metrics[name], value) for value in values] for name in names]
+
+
+ANCHORS = [
+    (x, y, name)
+    for x, y, name in zip(range(90, 700, 55), [60, 65, 300, 62, 58, 200, 66, 64, 390, 70, 61, 60], ["int8", "prune-25-int8", "fp16"] * 4, strict=False)
+]
+FRAME = (70.0, 46.0, 760.0, 400.0)
+
+
+def test_names_cover_neither_each_other_nor_another_named_mark():
+    placed = place_names(ANCHORS, [(x, y) for x, y, _ in ANCHORS], FRAME)
+    assert len(placed) >= len(ANCHORS) - 2
+    boxes = [(n.x, n.y - 10, n.x + 6.3 * len(n.text), n.y + 3) for n in placed]
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :] if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
+    assert all(box[0] >= FRAME[0] and box[2] <= FRAME[2] for box in boxes)
+
+
+def test_a_name_without_a_place_is_left_out():
+    crowd = [(100.0 + i, 100.0 + j, "prune-25-int8") for i in range(0, 30, 6) for j in range(0, 30, 6)]
+    assert len(place_names(crowd, [], FRAME)) < len(crowd)
+
+
+@needs_node
+def test_page_and_picture_place_names_alike(tmp_path):
+    marks = [(x + 12, y + 4) for x, y, _ in ANCHORS]
+    call = f"placeNames({json.dumps(ANCHORS)}, {json.dumps(marks)}, {json.dumps(FRAME)})"
+    run = f"console.log(JSON.stringify({call}.filter(Boolean).map((n) => [n.text, n.x.toFixed(6), n.y.toFixed(6)])));"
+    (tmp_path / "plot.js").write_text(script("plot.js") + run)
+    shown = json.loads(subprocess.run(["node", str(tmp_path / "plot.js")], capture_output=True, check=True, text=True).stdout)
+    assert shown == [[name.text, f"{name.x:.6f}", f"{name.y:.6f}"] for name in place_names(ANCHORS, marks, FRAME)]
