@@ -72,8 +72,10 @@ const draw = () => {
     plot.append(el("p", { class: "muted" }, "No trial has both figures."));
     return;
   }
-  const W = Math.max(plot.clientWidth, 280), H = Math.round(Math.min(Math.max(0.56 * W, 300), 500)), L = 66, R = 14, T = 12, B = 54;
-  const x = axis(points.map((p) => value(p, xn)), L, W - R, state.log), y = axis(points.map((p) => value(p, yn)), H - B, T, false);
+  const W = Math.max(plot.clientWidth, 280), H = Math.round(Math.min(Math.max(0.56 * W, 300), 500)), R = 22, T = 12, B = 54;
+  const y = axis(points.map((p) => value(p, yn)), H - B, T, false);
+  const L = 34 + 6.8 * Math.max(...y.ticks.map((t) => tick(ym, t).length));
+  const x = axis(points.map((p) => value(p, xn)), L, W - R, state.log);
   const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, width: W, height: H, role: "group", "aria-label": `${words(state.y)} against ${words(state.x)}` });
   for (const t of x.ticks) {
     root.append(svg("line", { class: "grid", x1: x.at(t), x2: x.at(t), y1: T, y2: H - B }));
@@ -129,12 +131,14 @@ const draw = () => {
 const whiskers = (root, p, xn, yn, x, y, [left, top, right, bottom]) => {
   const [px, py] = [x.at(value(p, xn)), y.at(value(p, yn))], [ex, ey] = [estimate(p, xn), estimate(p, yn)];
   const chosen = p.id === state.selected ? " selected" : "";
-  if (ex[1] !== ex[2]) {
+  // Predictions of one device err together: the interval of each, over the whole frame, would only hide the points.
+  const drawn = (e) => e[1] !== e[2] && (chosen || e[3] === "measured");
+  if (drawn(ex)) {
     const [a, b] = [x.at(ex[1]), x.at(ex[2])], [from, to] = [Math.max(Math.min(a, b), left), Math.min(Math.max(a, b), right)];
     const ends = `${Math.min(a, b) < left ? `M${left + 6} ${py - 4}l-6 4l6 4` : `M${from} ${py - 4}v8`}${Math.max(a, b) > right ? `M${right - 6} ${py - 4}l6 4l-6 4` : `M${to} ${py - 4}v8`}`;
     root.append(svg("path", { class: `whisker${chosen}`, d: `M${from} ${py}H${to}${ends}` }));
   }
-  if (ey[1] !== ey[2]) {
+  if (drawn(ey)) {
     const [a, b] = [y.at(ey[1]), y.at(ey[2])], [from, to] = [Math.max(Math.min(a, b), top), Math.min(Math.max(a, b), bottom)];
     const ends = `${Math.min(a, b) < top ? `M${px - 4} ${top + 6}l4 -6l4 6` : `M${px - 4} ${from}h8`}${Math.max(a, b) > bottom ? `M${px - 4} ${bottom - 6}l4 6l4 -6` : `M${px - 4} ${to}h8`}`;
     root.append(svg("path", { class: `whisker${chosen}`, d: `M${px} ${from}V${to}${ends}` }));
