@@ -104,12 +104,18 @@ class Ledger:
         return [_job(path) for path in sorted((self.folder / _PENDING).glob("*.json")) if path.name not in done]
 
     def start(self, job: Mapping[str, Any]) -> None:
-        """Note that a job is under way, so that a resume runs the same recipe under the same id."""
-        _write(self.folder / _PENDING / f"{job['id']}.json", json.dumps(dict(job)))
+        """Note that a job is under way, so that a resume runs the same recipe under the same id.
+
+        Not synced: it outlives its process, and where the machine itself stops another recipe is proposed in its place.
+        """
+        _write(self.folder / _PENDING / f"{job['id']}.json", json.dumps(dict(job)), durably=False)
 
     def finish(self, record: TrialRecord) -> None:
         """Write a terminal record, durably, once."""
-        _write(self.folder / RECORDS / f"{record.id}.json", record.to_json(), once=True)
+        path = self.folder / RECORDS / f"{record.id}.json"
+        if path.exists():
+            raise FileExistsError(f"trial {record.id} has its record")
+        _write(path, record.to_json())
         (self.folder / _PENDING / f"{record.id}.json").unlink(missing_ok=True)
 
     def publish(self, trial: str, report: Mapping[str, Estimate]) -> None:
@@ -156,20 +162,18 @@ def _job(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a job under way ({error}); delete it to have another recipe proposed in its place") from error
 
 
-def _write(path: Path, text: str, *, once: bool = False) -> None:
-    """Whole or not at all, and on the disk when it returns."""
+def _write(path: Path, text: str, *, durably: bool = True) -> None:
+    """Whole or not at all; and ``durably``, on the disk when it returns. Only the holder of the lease writes, so nobody else takes ``path`` meanwhile."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
-        os.fsync(stream.fileno())
-    if once:
-        os.link(temporary, path)
-        temporary.unlink()
-    else:
-        temporary.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if durably:
+            os.fsync(stream.fileno())
+    temporary.replace(path)
+    if durably:
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
