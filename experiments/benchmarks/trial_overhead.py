@@ -1,0 +1,179 @@
+"""What does a trial cost that does nothing? Ours beside Ray Tune's own ways, in one run.
+
+    python experiments/benchmarks/trial_overhead.py [--trials 100] [--workers 2] [--repetitions 3] [--without WAY]
+
+ours      search.running.Pool: CompressionTrial over the quickstart's model and data, with the empty recipe (priced, its evaluation found in the stage
+          cache), and the study's ledger, which writes two files a trial
+class     a class Trainable whose step returns one number, reuse_actors=True
+loaded    the same class, given the quickstart's model and data as ours is: its actors import torch too
+function  a function trainable that reports one number, OptunaSearch; Tune starts an actor for every trial, so it runs a fifth of the trials, once
+
+All run in one Ray with the same RunConfig, resources and concurrency, after a warm-up, in turn. The whole of Tuner.fit() is divided by the trials; of it,
+"start" is what passes until the first trial ends, "then" what each further one takes. Exit status 1 where ours takes more than 1.5 times as long as the
+class, as a whole.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from ray import tune  # noqa: E402
+
+from search.cache import Cache  # noqa: E402
+from search.experiment import Experiment  # noqa: E402
+from search.ledger import Ledger  # noqa: E402
+from search.preparing import Prepared, prepare  # noqa: E402
+from search.quiet import quiet_libraries  # noqa: E402
+from search.record import TrialRecord  # noqa: E402
+from search.running import Pool, connected  # noqa: E402
+
+LIMIT = 1.5
+
+
+class Plain(tune.Trainable):
+    def setup(self, config: dict[str, Any], prepared: Any = None) -> None:
+        self.prepared = prepared
+        self.x = config["x"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.x = new_config["x"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return {"score": self.x, "done": True}
+
+
+def function(config: dict[str, Any]) -> None:
+    tune.report({"score": config["x"]})
+
+
+class Ends(tune.Callback):
+    """When each trial ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        self.times.append(time.perf_counter())
+
+
+class Timing(NamedTuple):
+    """Seconds: of the whole run divided by its trials, until the first ended, and of each further one."""
+
+    whole: float
+    start: float
+    then: float
+
+    @classmethod
+    def since(cls, begun: float, ends: list[float]) -> Self:
+        whole = time.perf_counter() - begun
+        return cls(whole / len(ends), ends[0] - begun, (ends[-1] - ends[0]) / (len(ends) - 1))
+
+
+def ours(prepared: Prepared, cache: Cache, trials: int, workers: int) -> Timing:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger.create(Path(folder) / "noop", prepared.experiment)
+        jobs = iter([{"id": f"{i:04d}", "recipe": [], "values": {}, "baseline": None, "split": "search"} for i in range(trials)])
+        ended: list[TrialRecord] = []
+        ends: list[float] = []
+
+        def next_job() -> dict[str, Any] | None:
+            job = next(jobs, None)
+            if job is not None:
+                ledger.start(job)
+            return job
+
+        def on_record(record: TrialRecord) -> None:
+            ledger.finish(record)
+            ended.append(record)
+            ends.append(time.perf_counter())
+
+        begun = time.perf_counter()
+        Pool(prepared, cache, workers, 1, 0.0).run(next_job, on_record)
+        timing = Timing.since(begun, ends)
+        assert [record.status for record in ended] == ["ok"] * trials, "a no-op failed"
+        assert len(ledger.records()) == trials
+        ledger.close()
+        return timing
+
+
+def theirs(trainable: Any, trials: int, workers: int, **search: Any) -> Timing:
+    with tempfile.TemporaryDirectory() as folder:
+        config = tune.TuneConfig(num_samples=trials, max_concurrent_trials=workers, **search)
+        ends = Ends()
+        running = tune.RunConfig(
+            storage_path=folder,
+            verbose=0,
+            callbacks=[ends],
+            failure_config=tune.FailureConfig(max_failures=2),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        )
+        begun = time.perf_counter()
+        results = tune.Tuner(tune.with_resources(trainable, {"cpu": 1}), param_space={"x": tune.uniform(0, 1)}, tune_config=config, run_config=running).fit()
+        timing = Timing.since(begun, ends.times)
+        assert len(results) == trials
+        assert not results.num_errors
+        return timing
+
+
+def optuna(trials: int, workers: int) -> Timing:
+    import optuna as library
+    from ray.tune.search.optuna import OptunaSearch
+
+    library.logging.set_verbosity(library.logging.WARNING)
+    return theirs(function, trials, workers, search_alg=OptunaSearch(metric="score", mode="max", seed=0))
+
+
+def measure(ways: dict[str, Callable[[int], Timing]], trials: int, repetitions: int) -> dict[str, list[Timing]]:
+    """Of each way and repetition."""
+    for way in ways.values():
+        way(2)
+    found: dict[str, list[Timing]] = {name: [] for name in ways}
+    for repetition in range(repetitions):
+        for name, way in ways.items():
+            if name == "function" and repetition:
+                continue
+            found[name].append(way(max(2, trials // 5) if name == "function" else trials))
+            print(f"{name}: " + ", ".join(f"{part} {seconds:.3f} s" for part, seconds in found[name][-1]._asdict().items()), file=sys.stderr, flush=True)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--without", action="append", default=[], choices=["class", "loaded", "function"], help="leave one out")
+    args = parser.parse_args(arguments)
+    quiet_libraries()
+    with tempfile.TemporaryDirectory() as folder, connected(None):
+        cache = Cache(Path(folder))
+        prepared = prepare(Experiment.load("quickstart", ["fit.epochs=1"]), cache, lambda _: None)
+        ways: dict[str, Callable[[int], Timing]] = {
+            "ours": lambda trials: ours(prepared, cache, trials, args.workers),
+            "class": lambda trials: theirs(Plain, trials, args.workers, reuse_actors=True),
+            "loaded": lambda trials: theirs(tune.with_parameters(Plain, prepared=prepared), trials, args.workers, reuse_actors=True),
+            "function": lambda trials: optuna(trials, args.workers),
+        }
+        found = measure({name: way for name, way in ways.items() if name not in args.without}, args.trials, args.repetitions)
+    medians = {name: Timing(*map(statistics.median, zip(*timings, strict=True))) for name, timings in found.items()}
+    print(f"{args.trials} no-op trials, {args.workers} workers, {args.repetitions} repetitions in turn, {os.cpu_count()} cores; medians, seconds")
+    print(f"{'':10}{'a trial':>9}{'from':>8}{'to':>8}{'start':>8}{'then':>8}{'ours takes':>12}")
+    for name, middle in medians.items():
+        whole = [timing.whole for timing in found[name]]
+        figures = f"{middle.whole:9.3f}{min(whole):8.3f}{max(whole):8.3f}{middle.start:8.2f}{middle.then:8.3f}"
+        print(f"{name:10}{figures}{medians['ours'].whole / middle.whole:11.2f}x")
+    return 1 if "class" in medians and medians["ours"].whole > LIMIT * medians["class"].whole else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
