@@ -157,6 +157,7 @@ def _step(
     except (MemoryError, RuntimeError) as error:
         # On CPU, torch raises a plain RuntimeError of its allocator.
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-            raise OutOfMemoryError(f"training ran out of memory at step {step}: {str(error).splitlines()[0]}") from error
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            raise OutOfMemoryError(f"training ran out of memory at step {step}: {said}") from error
         raise
     return float(value.item())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 
 import torch
@@ -22,6 +23,9 @@ FitSpec = TrainingSpec
 def fit(model: nn.Module, task: Task, spec: FitSpec, *, seed: int, device: torch.device | None = None, log: Callable[[str], None] | None = None) -> nn.Module:
     """A trained copy of ``model``, in eval mode.
 
+    The sums of a training depend on the number of threads: it runs on every core that this process may use, whatever the environment or other
+    work asks for, so that one machine always makes the same baseline.
+
     Raises:
         DivergedError, OutOfMemoryError: see ``train``.
     """
@@ -32,4 +36,15 @@ def fit(model: nn.Module, task: Task, spec: FitSpec, *, seed: int, device: torch
         flat = logits.reshape(-1, logits.shape[-1])
         return functional.cross_entropy(flat, batch.labels.reshape(-1), ignore_index=-100, label_smoothing=spec.label_smoothing)
 
-    return train(copy.deepcopy(model), task, spec, loss=loss, seed=seed, device=device, log=log, prefix="fit ")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(_cores())
+    try:
+        return train(copy.deepcopy(model), task, spec, loss=loss, seed=seed, device=device, log=log, prefix="fit ")
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

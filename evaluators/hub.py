@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from compressors.errors import UserError
 
-__all__ = ["hub_access", "local_or_hub"]
+__all__ = ["first_line", "hub_access", "local_or_hub"]
 
 _PROBE_SECONDS = 5.0
 
@@ -49,8 +49,7 @@ def hub_access(place: str, name: str) -> Iterator[None]:
         # Connection, HTTP, not found, gated, no such revision: a dozen unrelated classes that all mean the same to the user.
         if offline:
             raise UserError(f"{place}: {name!r} is no folder here, and the hub cannot be reached; check the name and the network") from error
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{place}: {name!r} is no folder here, and cannot be had from the hub: {first}") from error
+        raise UserError(f"{place}: {name!r} is no folder here, and cannot be had from the hub: {first_line(error)}") from error
     finally:
         logger.setLevel(level)
         if bars:
@@ -83,6 +82,13 @@ def local_or_hub(place: str, name: str, folder: Path) -> Iterator[str]:
         return
     try:
         yield str(local)
-    except (OSError, ValueError, KeyError) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{place}: cannot load {local}: {first}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        # Of a folder that is not whole, the libraries raise OSError, ValueError, KeyError, JSONDecodeError, SafetensorError, RuntimeError, ...
+        raise UserError(f"{place}: cannot load {local}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What a library said, in one line: its messages go on with advice that does not hold here."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

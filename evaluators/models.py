@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from torch import nn
 
 from compressors.context import logits_of
 from compressors.errors import UserError, near_miss
-from evaluators.hub import local_or_hub
+from evaluators.hub import first_line, local_or_hub
 
 if TYPE_CHECKING:
     from evaluators.tasks.task import Task
@@ -59,7 +60,7 @@ class ModelSpec(pydantic.BaseModel):
     def _one_source(self) -> Self:
         if bool(self.factory) == bool(self.pretrained):
             raise ValueError("give either factory (file.py:function) or pretrained (a folder or hub id)")
-        if self.factory and ":" not in self.factory:
+        if self.factory and not re.fullmatch(r".*\.py:\w+|[^:.]+(\.[^:.]+)*:\w+", self.factory):
             raise ValueError(f"factory {self.factory!r} names no function; accepted: file.py:function or package.module:function")
         if self.pretrained and (self.weights or self.arguments):
             raise ValueError("weights and arguments belong to factory; a pretrained model brings its own")
@@ -71,8 +72,8 @@ def _factory_module(spec: ModelSpec, folder: Path) -> tuple[ModuleType, str]:
     if not place.endswith(".py"):
         try:
             return importlib.import_module(place), function
-        except ImportError as error:
-            raise UserError(f"model.factory: cannot import {place!r}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise UserError(f"model.factory: cannot import {place!r}: {type(error).__name__}: {first_line(error)}") from error
     path = folder / place
     if not path.is_file():
         raise UserError(f"model.factory: no file {path}")
@@ -86,7 +87,7 @@ def _factory_module(spec: ModelSpec, folder: Path) -> tuple[ModuleType, str]:
         sys.modules[name] = module
         try:
             loading.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise UserError(f"model.factory: {path.name} raises {type(error).__name__} when it is loaded: {error}") from error
     return sys.modules[name], function
@@ -107,7 +108,7 @@ def _build(spec: ModelSpec, folder: Path) -> nn.Module:
         torch.manual_seed(0)
         try:
             model = factory(**spec.arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"model.factory: {spec.factory} raises {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"model.factory: {spec.factory} returns {type(model).__name__}; accepted: a torch.nn.Module")
@@ -132,7 +133,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # safetensors and torch.load raise many classes for the one fact that this is not a state dict.
-        raise UserError(f"model.weights: cannot read {path} as a state dict: {str(error).splitlines()[0]}") from error
+        raise UserError(f"model.weights: {path} is neither safetensors nor a state dict that torch.load reads with weights_only") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(f"model.weights: {path} does not hold a state dict of tensors")
@@ -146,12 +147,13 @@ def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
         options: dict[str, Any] = {"revision": spec.revision} if spec.revision and source == spec.pretrained else {}
         config = transformers.AutoConfig.from_pretrained(source, **options)
         classes: int | None = getattr(task, "classes", None)
-        if spec.task == "causal-lm":
+        if getattr(config, "use_cache", False):
+            # A cache among the outputs is for generating; neither training nor tracing can do with it.
             config.use_cache = False
-        elif any("ForSequenceClassification" in a or "ForImageClassification" in a for a in config.architectures or ()):
-            if classes is not None and config.num_labels != classes:
+        if spec.task != "causal-lm":
+            headed = any("ForSequenceClassification" in a or "ForImageClassification" in a for a in config.architectures or ())
+            if headed and config.num_labels != classes:
                 raise UserError(f"model.pretrained: the head has {config.num_labels} labels, the data {classes} classes")
-        else:
             config.num_labels = classes
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -204,7 +206,8 @@ def _check_head(model: nn.Module, task: Task) -> None:
         with torch.no_grad():
             logits = logits_of(model(**task.example_inputs))
     except Exception as error:
-        raise UserError(f"model: does not run on an example of the data: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        said = type(error).__name__ + (f": {first_line(error)}" if str(error) else "")
+        raise UserError(f"model: does not run on an example of the data: {said}") from error
     # Vocabularies of language models are often padded beyond the tokenizer's.
     if classes is not None and (logits.shape[-1] < classes or (task.name != "causal-lm" and logits.shape[-1] != classes)):
         raise UserError(f"model: the head has {logits.shape[-1]} labels, the data {classes} classes")

@@ -100,17 +100,19 @@ def _fitted(experiment: Experiment, model: nn.Module, task: ArrayTask, cache: Ca
 
     assert experiment.fit is not None
     key = state_key("fit", model_fingerprint(model), task.fingerprint, experiment.fit.model_dump_json(), experiment.search.seed, versions["torch"])
-    found = cache.get(key)
-    if found is None:
-        log("fit: training the baseline once")
-        trained = fit(model, task, experiment.fit, seed=experiment.search.seed, log=log)
+    # Two searches that start together fit once.
+    with cache.computing(key):
+        found = cache.get(key)
+        if found is None:
+            log("fit: training the baseline once")
+            trained = fit(model, task, experiment.fit, seed=experiment.search.seed, log=log)
 
-        def write(folder: Path) -> None:
-            save_model(trained, str(folder / "model.safetensors"))
-            (folder / "fit.json").write_text(json.dumps(experiment.fit.model_dump() if experiment.fit else {}))
+            def write(folder: Path) -> None:
+                save_model(trained, str(folder / "model.safetensors"))
+                (folder / "fit.json").write_text(json.dumps(experiment.fit.model_dump() if experiment.fit else {}))
 
-        found = cache.put(key, write)
-    else:
-        log("fit: found in the cache")
+            found = cache.put(key, write)
+        else:
+            log("fit: found in the cache")
     load_model(model, str(found / "model.safetensors"))
     return model.eval()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import ray
 from ray import tune
@@ -16,7 +19,7 @@ from ray.tune.search import Searcher
 from compressors.errors import UserError
 from search.cache import Cache
 from search.preparing import Prepared
-from search.record import TrialRecord
+from search.record import Status, TrialRecord
 from search.trial import CompressionTrial
 
 __all__ = ["Pool", "connected"]
@@ -34,6 +37,8 @@ def connected(address: str | None) -> Iterator[dict[str, float]]:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A trial that fails is a record, with its reason, and no trace on the terminal.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     ours = not ray.is_initialized()
     if ours:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": None if address else False}
@@ -42,7 +47,9 @@ def connected(address: str | None) -> Iterator[dict[str, float]]:
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             if address is None:
                 raise
-            raise UserError(f"--address {address!r}: no Ray cluster can be reached ({str(error).splitlines()[0]})") from error
+            # Ray sends its token to a named address only where it is told to.
+            hint = "" if "RAY_AUTH_MODE" in os.environ else "; a cluster that wants a token, as Ray's own default is, needs RAY_AUTH_MODE=token"
+            raise UserError(f"--address {address!r}: no Ray cluster can be reached ({str(error).splitlines()[0]}){hint}") from error
     try:
         yield ray.cluster_resources()
     finally:
@@ -57,6 +64,7 @@ class _Jobs(Searcher):  # type: ignore[misc]  # Ray ships no types
         super().__init__()
         self._next, self._on_record = next_job, on_record
         self._running: dict[str, Job] = {}
+        self._lost: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the study: Ray writes its searchers to disk, which nothing here reads back."""
@@ -69,22 +77,55 @@ class _Jobs(Searcher):  # type: ignore[misc]  # Ray ships no types
         job = self._next()
         if job is None:
             return Searcher.FINISHED
+        if not job:
+            return None
         self._running[trial_id] = job
         return dict(job)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        job = self._running.pop(trial_id)
         if not error and result and "record" in result:
-            self._on_record(TrialRecord.from_json(result["record"]))
-        elif error:
-            reason = "the worker was lost in every attempt; see Ray's logs"
-            self._on_record(TrialRecord(job["id"], job["recipe"], "error", reason, values=job["values"], baseline=job["baseline"], attempts=3))
+            self._running.pop(trial_id)
+            attempts = 1 + self._lost.get(trial_id, 0)
+            self._on_record(dataclasses.replace(TrialRecord.from_json(result["record"]), attempts=attempts))
+
+    def lost(self, trial_id: str) -> None:
+        """A job's worker has ended before the job; it is tried again."""
+        self._lost[trial_id] = self._lost.get(trial_id, 0) + 1
+
+    def failed(self, trial_id: str, text: str) -> None:
+        """A job's worker has ended before the job in every attempt; ``text`` is what Ray knows."""
+        job = self._running.pop(trial_id)
+        attempts = 1 + self._lost.get(trial_id, 0)
+        if "Traceback" in text:
+            status, reason = "error", text
+        else:
+            status = "out-of-memory"
+            reason = (
+                f"the worker's process was killed without a word in each of {attempts} attempts, as the operating system does where memory runs out; "
+                "lower search.workers or the batch size, or see the system's log"
+            )
+        record = TrialRecord(job["id"], job["recipe"], cast("Status", status), reason, values=job["values"], baseline=job["baseline"], attempts=attempts)
+        self._on_record(record)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study's own records are the truth."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see ``save``."""
+
+
+class _Losses(tune.Callback):  # type: ignore[misc]  # Ray ships no types
+    """Tells the searcher of workers that ended before their job: its own callbacks do not say why."""
+
+    def __init__(self, jobs: _Jobs) -> None:
+        self._jobs = jobs
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002 - Ray's signature
+        self._jobs.lost(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002 - Ray's signature
+        said = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+        self._jobs.failed(trial.trial_id, said.rpartition("Failure # ")[2])
 
 
 class Pool:
@@ -97,6 +138,8 @@ class Pool:
         cpus, gpus: resources of a job.
     """
 
+    LATER: ClassVar[Job] = {}
+
     def __init__(self, prepared: Prepared, cache: Cache, workers: int, cpus: int, gpus: float) -> None:
         for name, module in sys.modules.items():
             if name.startswith("_compareto_factory_"):
@@ -104,15 +147,17 @@ class Pool:
                 ray.cloudpickle.register_pickle_by_value(module)
         parameters = tune.with_parameters(CompressionTrial, prepared=prepared, cache=str(cache.root.parent), threads=cpus)
         self._trainable = tune.with_resources(parameters, {"cpu": cpus, "gpu": gpus})
-        self._workers = workers
+        self.workers = workers
 
     def run(self, next_job: Callable[[], Job | None], on_record: Callable[[TrialRecord], None]) -> None:
-        """Run jobs until ``next_job`` returns None and all have ended."""
+        """Run jobs until ``next_job`` returns None and all have ended; where it returns ``LATER`` it is asked again when one has."""
         with tempfile.TemporaryDirectory(prefix="compareto-ray-") as folder:
-            searching = tune.TuneConfig(search_alg=_Jobs(next_job, on_record), num_samples=-1, max_concurrent_trials=self._workers, reuse_actors=True)
+            jobs = _Jobs(next_job, on_record)
+            searching = tune.TuneConfig(search_alg=jobs, num_samples=-1, max_concurrent_trials=self.workers, reuse_actors=True)
             running = tune.RunConfig(
                 storage_path=folder,
                 verbose=0,
+                callbacks=[_Losses(jobs)],
                 failure_config=tune.FailureConfig(max_failures=2),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             )

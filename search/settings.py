@@ -18,8 +18,8 @@ class SearchSpec(pydantic.BaseModel):
     Attributes:
         algorithm: ``auto`` chooses for the budget.
         trials: budget in recipes that are trained; baselines and infeasible proposals do not count.
-        hours: budget in hours of wall clock.
-        cost: budget in equivalents of one fully trained trial.
+        hours: budget in hours of wall clock, from the first proposal on; no trial starts later, those under way end.
+        cost: budget in equivalents of one fully trained trial; see ``search.budget.cost_of``.
         seed: every other seed derives from it.
         workers: trials at a time; None fills the machine or cluster.
         cpus_per_trial: cores, which is also the number of threads; None divides the cores over the workers.

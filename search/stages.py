@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from compressors.compressor import Compressor, GraphEdit
+from compressors.compressor import GraphEdit
 from compressors.context import Context
 from compressors.errors import DivergedError, OutOfMemoryError
 from compressors.graph.surgery import rebuild
@@ -91,6 +91,25 @@ class StageRunner:
         Raises:
             TrialError: an expected failure of the recipe.
         """
+        try:
+            return self._run(recipe, replicate, budget, split)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+                raise
+            last = self._stages[-1].name if self._stages else "the start"
+            raise OutOfMemoryError(f"memory ran out after {last}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+
+    @property
+    def stages(self) -> tuple[StageRecord, ...]:
+        """Of the current or last run, as far as it came."""
+        return tuple(self._stages)
+
+    @property
+    def logs(self) -> tuple[str, ...]:
+        """Of the current or last run, as far as it came."""
+        return tuple(self._logs)
+
+    def _run(self, recipe: Recipe, replicate: int, budget: float, split: str) -> Outcome:
         self._stages, self._logs = [], []
         graph = self.prepared.graph
         edits = self.plan(recipe)
@@ -160,7 +179,7 @@ class StageRunner:
             started = time.monotonic()
             if step.name == "quantize":
                 # Its observers and the evaluation that follows are one stage: `evaluate`, whose result is what is kept.
-                model = self._apply(step, model, edit, key, budget)
+                model = step.apply(model, edit, self._context(key, budget))
                 continue
             # Trials that run side by side may share a prefix: one computes it, the others wait.
             with self.cache.computing(key):
@@ -168,7 +187,7 @@ class StageRunner:
                 if found is not None:
                     model = self._load(found)
                 else:
-                    model = self._apply(step, model, edit, key, budget)
+                    model = step.apply(model, edit, self._context(key, budget))
                     self._store(key, model)
             self._stages.append(StageRecord(step.name, key, found is not None, time.monotonic() - started))
         return model
@@ -184,12 +203,6 @@ class StageRunner:
                 self._stages.append(StageRecord(recipe.steps[i].name, keys[i], cached=True, seconds=time.monotonic() - started))
                 return model, i + 1
         return self.prepared.model, 0
-
-    def _apply(self, step: Compressor, model: nn.Module, edit: GraphEdit, key: str, budget: float) -> nn.Module:
-        try:
-            return step.apply(model, edit, self._context(key, budget))
-        except MemoryError as error:
-            raise OutOfMemoryError(f"{step.name} ran out of memory") from error
 
     def _store(self, key: str, model: nn.Module) -> None:
         def write(folder: Path) -> None:

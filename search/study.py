@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compressors.errors import UserError
 from search.baselines import baseline_recipes
+from search.budget import Budget
 from search.cache import Cache
 from search.cluster_address import require_reachable
 from search.experiment import Experiment
@@ -22,6 +22,9 @@ from search.record import TrialRecord
 from search.results import UNCOMPRESSED, Results
 from search.stages import StageRunner
 from search.study_files import STORAGE
+
+if TYPE_CHECKING:
+    from search.running import Pool
 
 __all__ = ["Study"]
 
@@ -91,7 +94,7 @@ class Study:
         self._say(results)
         return results
 
-    def _baselines(self, ledger: Ledger, runner: StageRunner, pool: Any, done: list[TrialRecord], progress: Progress) -> None:
+    def _baselines(self, ledger: Ledger, runner: StageRunner, pool: Pool, done: list[TrialRecord], progress: Progress) -> None:
         finished = {r.id for r in done}
         recipes = baseline_recipes(self.experiment.space, runner)
         jobs = [_job(f"baseline-{name}", recipe, baseline=name) for name, recipe in recipes.items() if f"baseline-{name}" not in finished]
@@ -111,8 +114,7 @@ class Study:
         if self.experiment.constraints and all(c.satisfied(base.metrics, base.metrics) for c in self.experiment.parsed_constraints):
             progress.line("the uncompressed model already meets every constraint")
 
-    def _search(self, ledger: Ledger, runner: StageRunner, pool: Any, done: list[TrialRecord], progress: Progress) -> None:
-        spec = self.experiment.search
+    def _search(self, ledger: Ledger, runner: StageRunner, pool: Pool, done: list[TrialRecord], progress: Progress) -> None:
         baselines = {r.baseline: r.metrics for r in sorted(done, key=lambda r: r.id) if r.baseline and r.status == "ok"}
         proposals = Proposals(self.experiment, runner, baselines, UNCOMPRESSED)
         trials = sorted((r for r in done if r.baseline is None), key=lambda r: r.id)
@@ -120,33 +122,33 @@ class Study:
             proposals.tell(record)
         left = [job for job in ledger.pending() if job["baseline"] is None]
         numbers = [int(r.id) for r in trials] + [int(job["id"]) for job in left]
-        state = {"next": max(numbers, default=0) + 1, "proposed": len(trials) + len(left), "here": 0}
-        deadline = time.monotonic() + 3600 * spec.hours if spec.hours else None
-
-        def spent() -> bool:
-            if deadline is not None:
-                return time.monotonic() >= deadline
-            if spec.cost is not None:
-                return sum(_trained(r) for r in done if r.baseline is None) >= spec.cost
-            return state["proposed"] >= (spec.trials or 0)
+        state = {"next": max(numbers, default=0) + 1, "running": 0, "here": 0}
+        budget = Budget(self.experiment.search, trials, pool.workers)
 
         def next_job() -> Job | None:
-            if left:
-                return _started(ledger, left.pop(0))
-            proposal = None if spent() else proposals.next()
+            job = left.pop(0) if left else proposed()
+            if job:
+                state["running"] += 1
+                ledger.start(job)
+            return job
+
+        def proposed() -> Job | None:
+            allowed = budget.state([r for r in done if r.baseline is None], state["running"])
+            if allowed == "undecided":
+                return pool.LATER
+            proposal = proposals.next() if allowed == "open" else None
             if proposal is None:
                 return None
             values, recipe = proposal
-            job = _job(f"{state['next']:04d}", recipe, values=values)
             state["next"] += 1
-            state["proposed"] += 1
-            return _started(ledger, job)
+            return _job(f"{state['next'] - 1:04d}", recipe, values=values)
 
         def ended(record: TrialRecord) -> None:
             ledger.finish(record)
             done.append(record)
             proposals.tell(record)
             state["here"] += 1
+            state["running"] -= 1
             results = Results(self.experiment, tuple(done), self.folder)
             tried = [r for r in done if r.baseline is None]
             front = sum(r.baseline is None for r in results.front_records(split="search"))
@@ -156,7 +158,7 @@ class Study:
         if proposals.screened:
             progress.line(f"{proposals.screened} proposals broke a constraint on known costs and were not trained")
 
-    def _publish(self, ledger: Ledger, prepared: Prepared, pool: Any, progress: Progress) -> None:
+    def _publish(self, ledger: Ledger, prepared: Prepared, pool: Pool, progress: Progress) -> None:
         results = Results.load(self.folder)
         chosen = {r.id: r for r in (*results.front_records(split="search"), *(r for r in results.records if r.baseline and r.status == "ok"))}
         jobs = iter([dataclasses.replace(r) for r in chosen.values() if not r.report])
@@ -194,8 +196,3 @@ def _started(ledger: Ledger, job: Job | None) -> Job | None:
     if job is not None:
         ledger.start(job)
     return job
-
-
-def _trained(record: TrialRecord) -> float:
-    """Cost of a trial in full trainings: one where a stage that trains was computed, nothing where all was found in the cache."""
-    return float(any(not s.cached and s.name not in ("evaluate", "prune") and not s.name.startswith("score") for s in record.stages))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 import traceback
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, cast
 
 from ray import tune
 
-from compressors.errors import TrialError
+from compressors.errors import TrialError, UserError
 from search.record import Status, TrialRecord
 
 __all__ = ["CompressionTrial"]
@@ -51,10 +50,16 @@ class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no ty
         common = TrialRecord(job["id"], job["recipe"], "ok", values=job["values"], baseline=job["baseline"], versions=self._versions)
         try:
             outcome = self._runner.run(Recipe.from_plain(job["recipe"]), split=job["split"])
-        except TrialError as error:
-            return dataclasses.replace(common, status=cast("Status", error.status), reason=str(error))
-        except MemoryError as error:
-            return dataclasses.replace(common, status="out-of-memory", reason=f"the worker ran out of memory: {error}")
-        except Exception:  # noqa: BLE001 - a bug in one trial is its record, with the traceback, and never ends the study
-            return dataclasses.replace(common, status="error", reason=json.dumps(traceback.format_exc())[1:-1].replace("\\n", "\n"))
+        except Exception as error:  # noqa: BLE001 - whatever happens in one trial is its record, and never ends the study
+            status, reason = _failure(error)
+            return dataclasses.replace(common, status=status, reason=reason, stages=self._runner.stages, logs=self._runner.logs)
         return dataclasses.replace(common, metrics=outcome.metrics, stages=outcome.stages, widths=outcome.widths, logs=outcome.logs)
+
+
+def _failure(error: Exception) -> tuple[Status, str]:
+    """What a record says: the reason of a failure that was expected, the traceback of a bug."""
+    if isinstance(error, TrialError):
+        return cast("Status", error.status), str(error)
+    if isinstance(error, UserError):
+        return "error", str(error)
+    return "error", "".join(traceback.format_exception(error))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ from compressors.graph.operators import describe
 from compressors.graph.propagation import propagate
 
 __all__ = ["trace"]
+
+_ADVICE = ("For ", "If you suspect", "The error above", "consider using", "To fix the error")
+"""How lines of torch's messages start that tell its own developers what to do."""
 
 
 def trace(model: nn.Module, example_inputs: Sequence[Tensor] | Mapping[str, Tensor], *, check_cuts: bool = True) -> ModelGraph:
@@ -62,9 +66,11 @@ def _export(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        return torch.export.export(model, args, kwargs, strict=False)
+        # It prints the graph so far to stderr before it raises.
+        with contextlib.redirect_stderr(io.StringIO()):
+            return torch.export.export(model, args, kwargs, strict=False)
     except Exception as error:
-        lines = [line for line in str(error).strip().splitlines() if line.strip()]
+        lines = [line for line in str(error).strip().splitlines() if line.strip() and not line.startswith(_ADVICE)]
         raise TraceError(
             f"torch.export cannot trace {type(model).__name__}: {lines[0] if lines else type(error).__name__}\n"
             "a traceable forward does not branch on the values of tensors and calls no code outside torch"
@@ -85,7 +91,7 @@ def _outputs(outputs: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -52,7 +52,8 @@ def make_task(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path
 
 def _column(source: Source, split: str, data: DataSpec, role: str) -> str:
     name = data.columns.get(role, role)  # type: ignore[call-overload]
-    present = list(source.splits[split][0])
+    rows = source.splits[split]
+    present = list(rows[0]) if isinstance(rows, list) else list(rows.column_names)
     if name not in present:
         raise UserError(f"data.columns.{role}: no column {name!r} in split {split!r}; present: {', '.join(present)}{near_miss(name, present)}")
     return str(name)
@@ -83,8 +84,10 @@ def _label_names(source: Source, data: DataSpec) -> list[str]:
         values |= {row[column] for row in rows} if isinstance(rows, list) else set(rows[column])
     if all(isinstance(v, str) for v in values):
         return sorted(values)
+    if any(v is None or v != v for v in values):  # NaN: what a reader makes of a missing number
+        raise UserError(f"data.columns.label: column {data.columns.get('label', 'label')!r} has examples without a label; remove them from the data")
     odd = next((v for v in values if isinstance(v, bool) or not isinstance(v, int) or v < 0), None)
-    if odd is not None or None in values:
+    if odd is not None:
         raise UserError(f"data.columns.label: found the label {odd!r}; accepted: texts, or integers from 0")
     return [str(i) for i in range(int(max(values)) + 1)]
 
@@ -109,7 +112,8 @@ def _images(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, 
     channels = arrays["train"][key].shape[1]
     for field, values in (("mean", pre.mean), ("std", pre.std)):
         if len(values) not in (1, channels):
-            raise UserError(f"data.preprocessing.{field}: {len(values)} values for images of {channels} channels; accepted: 1 or {channels}")
+            counts = "1" if channels == 1 else f"1 or {channels}"
+            raise UserError(f"data.preprocessing.{field}: {len(values)} values for images with {channels} channel{'s' * (channels > 1)}; accepted: {counts}")
     task = ImageClassification(
         arrays=arrays,
         fingerprint=_fingerprint(arrays, data),
@@ -160,7 +164,10 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
     for name, (split, indices) in source.resolve(data, in_order=not labelled).items():
         column = _column(source, split, data, "text")
         rows = _select(source, split, indices)
-        texts = [str(row[column]) for row in rows]
+        texts = [row[column] for row in rows]
+        odd = next((text for text in texts if not isinstance(text, str)), "")
+        if not isinstance(odd, str):
+            raise UserError(f"data.columns.text: found {odd!r} in column {column!r} of {split!r}; accepted: texts")
         if labelled:
             label = _column(source, split, data, "label")
             encoded = tokenizer(texts, padding="max_length", truncation=True, max_length=sequence, return_tensors="np")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from compressors.errors import UserError, near_miss
-from evaluators.hub import hub_access
+from evaluators.hub import first_line, hub_access
 from evaluators.tasks.specification import DataSpec, SplitSpec
 
 __all__ = ["Source", "load_source"]
@@ -91,7 +93,6 @@ def load_source(spec: DataSpec, folder: Path) -> Source:
 def _from_files(spec: DataSpec, folder: Path) -> dict[str, Any]:
     import datasets
 
-    datasets.disable_progress_bars()
     splits: dict[str, Any] = {}
     for name, text in spec.files.items():
         path = folder / text
@@ -99,21 +100,49 @@ def _from_files(spec: DataSpec, folder: Path) -> dict[str, Any]:
             raise UserError(f"data.files.{name}: no file {path}")
         if path.suffix not in _READERS:
             raise UserError(f"data.files.{name}: {path.name} has no known format; accepted: {', '.join(_READERS)}")
-        try:
+        with _reading(f"data.files.{name}", path):
             splits[name] = datasets.load_dataset(_READERS[path.suffix], data_files={name: str(path)}, split=name)
-        except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-            raise UserError(f"data.files.{name}: cannot read {path}: {error}") from error
     return splits
 
 
 def _from_dataset(name: str, folder: Path) -> dict[str, Any]:
     import datasets
 
-    datasets.disable_progress_bars()
     local = folder / name
     if local.is_dir():
-        return dict(datasets.load_dataset("imagefolder", data_dir=str(local)))
+        with _reading("data.dataset", local):
+            return dict(datasets.load_dataset("imagefolder", data_dir=str(local)))
     if name.startswith((".", "/", "assets/")) or name.count("/") > 1:
         raise UserError(f"data.dataset: no folder {local}")
-    with hub_access("data.dataset", name):
+    with hub_access("data.dataset", name), _silent_datasets():
         return dict(datasets.load_dataset(name))
+
+
+@contextmanager
+def _reading(place: str, path: Path) -> Iterator[None]:
+    """Whatever the readers raise, of a dozen classes, as one message about ``path``; what went wrong is often in the cause."""
+    folder = path.is_dir()
+    try:
+        with _silent_datasets():
+            yield
+    except Exception as error:
+        if "corresponds to no data" in str(error) or type(error).__name__ == "EmptyDatasetError" or (not folder and not path.stat().st_size):
+            raise UserError(f"{place}: {path} {'holds no images; accepted: a folder of images, one sub-folder a class' if folder else 'is empty'}") from error
+        raise UserError(f"{place}: cannot read {path}: {first_line(error.__cause__ or error)}") from error
+
+
+@contextmanager
+def _silent_datasets() -> Iterator[None]:
+    """Neither progress bars nor a log line for what is raised as well."""
+    import datasets
+    from datasets.utils import logging
+
+    level, bars = logging.get_verbosity(), not datasets.are_progress_bars_disabled()
+    logging.set_verbosity(logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            datasets.enable_progress_bars()
