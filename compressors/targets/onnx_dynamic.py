@@ -54,7 +54,7 @@ def _(x: Tensor, scale: Tensor, zero_point: Tensor, weight: Tensor, weight_scale
 
 
 def lower_dynamic(module: fx.GraphModule) -> fx.GraphModule:
-    """Replace dynamically quantized linear layers of a converted module, in place."""
+    """Replace dynamically quantized linear layers of a converted module, in place, and drop the tensors that no layer reads any more."""
     quantized: dict[fx.Node, tuple[fx.Node, ...]] = {}
     for node in list(module.graph.nodes):
         if node.target is not torch.ops.aten.linear.default or node.args[0].target is not _decomposed.dequantize_per_tensor.tensor:
@@ -75,9 +75,8 @@ def lower_dynamic(module: fx.GraphModule) -> fx.GraphModule:
     if quantized:
         # A chain of choose_qparams has no side effect, but fx takes unknown operators to be pure only one pass at a time.
         module.graph.eliminate_dead_code()
-        module.delete_all_unused_submodules()
-        _drop_unused_buffers(module)
         module.recompile()
+    _drop_unused(module)
     return module
 
 
@@ -111,7 +110,11 @@ def _constant(module: fx.GraphModule, like: fx.Node, value: Tensor) -> fx.Node:
     return module.graph.get_attr(name)
 
 
-def _drop_unused_buffers(module: fx.GraphModule) -> None:
-    used = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
-    for name in [name for name in dict((*module.named_buffers(recurse=False), *module.named_parameters(recurse=False))) if name not in used]:
-        delattr(module, name)
+def _drop_unused(module: fx.GraphModule) -> None:
+    """Let go of tensors that the graph reads under none of their names: the float weights behind integer ones."""
+    tensors = dict((*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)))
+    used = {id(tensors[str(node.target)]) for node in module.graph.nodes if node.op == "get_attr" and str(node.target) in tensors}
+    for name, tensor in tensors.items():
+        if id(tensor) not in used:
+            owner, _, attribute = name.rpartition(".")
+            delattr(module.get_submodule(owner), attribute)

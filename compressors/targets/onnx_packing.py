@@ -8,7 +8,8 @@ fast as float weights while they are stored as integers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,20 @@ from onnx import TensorProto, helper, numpy_helper
 __all__ = ["pack", "weight_bytes"]
 
 
-def pack(model: onnx.ModelProto, halves: Sequence[NDArray[Any]]) -> onnx.ModelProto:
+_CONSTANTS = "compareto.constants"
+_WEIGHTED = ("Conv", "Gemm", "MatMul", "Gather", "BatchNormalization")
+
+
+def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: AbstractSet[str]) -> onnx.ModelProto:
     """Pack in place.
 
     Args:
         model: exported with 8-bit integers and float weights.
-        halves: the values to store in 16 bits; the exporter renames them, and transposes some.
+        weights: every parameter and buffer by name; the exporter renames them, and transposes some.
+        halves: names of those to store in 16 bits.
     """
     graph = model.graph
+    _name_constants(model, {_digest(form) for weight in weights.values() for form in (weight, weight.T)})
     arrays = {i.name: i for i in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
     consumers: dict[str, list[onnx.NodeProto]] = {}
@@ -66,7 +73,7 @@ def pack(model: onnx.ModelProto, halves: Sequence[NDArray[Any]]) -> onnx.ModelPr
         added.append(helper.make_node("Cast", [stored], [f"{stored}.int8"], to=TensorProto.INT8))
         for node in readers:
             node.input[1] = f"{stored}.int8"
-    wanted = {_digest(form) for half in halves for form in (half, half.T)}
+    wanted = {_digest(form) for name in halves for form in (weights[name], weights[name].T)}
     for name in [i.name for i in graph.initializer if i.data_type == TensorProto.FLOAT and len(i.dims) > 1]:
         values = numpy_helper.to_array(arrays[name])
         if _digest(values) not in wanted:
@@ -80,15 +87,25 @@ def pack(model: onnx.ModelProto, halves: Sequence[NDArray[Any]]) -> onnx.ModelPr
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of weights, scales and biases in a model: every initializer but single numbers and shape constants."""
+    """Bytes of weights, scales and biases in a model: every initializer but single numbers, shapes and the constants that ``pack`` has named."""
+    constants = {name for entry in model.metadata_props if entry.key == _CONSTANTS for name in entry.value.split("\n")}
     total = 0
     for tensor in model.graph.initializer:
         elements = int(np.prod(tensor.dims)) if tensor.dims else 1
-        if elements == 1 or tensor.data_type in (TensorProto.INT64, TensorProto.BOOL):
+        if elements == 1 or tensor.name in constants or tensor.data_type in (TensorProto.INT64, TensorProto.BOOL):
             continue
         bits = 4 if tensor.data_type == TensorProto.INT4 else 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         total += -(-elements * bits // 8)
     return total
+
+
+def _name_constants(model: onnx.ModelProto, known: AbstractSet[bytes]) -> None:
+    """Note what the exporter has computed from no weight, such as the angles of rotary embeddings: neither a parameter nor read by a weighted operator."""
+    weighted = {name for node in model.graph.node if node.op_type in _WEIGHTED for name in node.input}
+    floats = [i for i in model.graph.initializer if i.data_type == TensorProto.FLOAT and i.name not in weighted]
+    constants = [i.name for i in floats if _digest(numpy_helper.to_array(i)) not in known]
+    if constants:
+        model.metadata_props.add(key=_CONSTANTS, value="\n".join(constants))
 
 
 def _digest(values: NDArray[Any]) -> bytes:

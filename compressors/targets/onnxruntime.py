@@ -132,8 +132,7 @@ class OnnxRuntime(Target):
             else:
                 batches = 0
                 for inputs in calibration or ():
-                    if not torch.isfinite(prepared(*(inputs[name] for name in example_inputs))).all():
-                        raise DivergedError("calibration: the model's outputs are not finite")
+                    _observe(prepared, [inputs[name] for name in example_inputs])
                     batches += 1
                 if not batches:
                     raise UserError("quantize: the calibration split is empty; static activations need examples")
@@ -154,7 +153,7 @@ class OnnxRuntime(Target):
         module = model.graph_module if isinstance(model, ExportedModel) else fold_batch_norms(capture(model, example_inputs))
         structure: dict[str, Any] = getattr(model, "compareto_structure", None) or {}
         halves = {PREFIX + name for name, bits in structure.get("quantize", {}).get("weight_bits", {}).items() if bits == 16}
-        weights = module.state_dict()
+        weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items() if value is not None}
         examples = two_examples(example_inputs)
         level = logging.root.manager.disable
         logging.disable(logging.WARNING)
@@ -179,7 +178,7 @@ class OnnxRuntime(Target):
             finally:
                 logging.disable(level)
         assert program is not None, "dynamo=True always returns a program"
-        proto = pack(program.model_proto, [weights[name].cpu().numpy() for name in sorted(halves)])
+        proto = pack(program.model_proto, weights, halves)
         for node in proto.graph.node:
             node.ClearField("doc_string")
             del node.metadata_props[:]
@@ -204,6 +203,20 @@ class OnnxRuntime(Target):
         from compressors.targets.onnx_packing import weight_bytes
 
         return weight_bytes(onnx.load(path))
+
+
+def _observe(prepared: Any, inputs: list[Tensor]) -> None:
+    import torch
+
+    try:
+        finite = bool(torch.isfinite(prepared(*inputs)).all())
+    except RuntimeError as error:
+        # The histogram of an observer is the first to meet a value that is not finite.
+        if "is not finite" not in str(error):
+            raise
+        finite = False
+    if not finite:
+        raise DivergedError("calibration: the model's outputs are not finite")
 
 
 def _folded_parameters(graph: ModelGraph) -> set[str]:
