@@ -98,7 +98,8 @@ class Roofline(DeviceModel):
         moved = np.where(table.integer, 1.0, float_bytes)
         activation_bytes = (table.inputs + table.outputs) * moved
         # Conversions between float and 8-bit integers: every element is read in one form and written in the other.
-        dynamic = (table.precision == PRECISIONS.index("int8")) & table.dynamic
+        # Where the rates of products that quantize at run time were measured, the conversion is part of them.
+        dynamic = (table.precision == PRECISIONS.index("int8")) & table.dynamic & ("int8_dynamic" not in rates.compute)
         converted = np.where(table.quantizes, table.inputs + table.outputs, 0.0) + np.where(dynamic, table.inputs, 0.0)
         converted_bytes = converted * (1.0 + float_bytes)
         classes = [k.op_class for k in table.kernels]

@@ -72,3 +72,12 @@ def test_recipe_file_is_plain_yaml(tmp_path: Path) -> None:
     data = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert data["recipe_version"] == 1
     assert data["recipe"][0]["prune"]["ratio"] == {"channels": 0.5}
+
+
+def test_nothing_but_quantize_follows_quantize() -> None:
+    with pytest.raises(UserError) as caught:
+        Recipe.from_plain([{"quantize": {"include": "a"}}, {"quantize": {"include": "b"}}, {"prune": {"ratio": 0.5}}, {"distill": {"epochs": 1}}])
+    assert str(caught.value).splitlines() == [
+        f"recipe[{i}]: {name} stands after quantize (recipe[0]), whose result can be neither cut nor trained; accepted after quantize: quantize"
+        for i, name in ((2, "prune"), (3, "distill"))
+    ]

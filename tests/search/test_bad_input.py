@@ -1,5 +1,7 @@
 """Mistakes of a user, through the command line: exit code 2, one message that says what and where, no traceback."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,29 @@ def raises() -> nn.Module:
 
 def too_few() -> nn.Module:
     return small(7)
+
+
+def number() -> int:
+    return 3
+
+
+def leaves() -> nn.Module:
+    raise SystemExit(3)
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.head(x.flatten(1))
+        return y if y.sum().item() > 0 else -y
+
+
+class Silent(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
 """
 
 EXPERIMENT: dict[str, Any] = {
@@ -39,6 +64,22 @@ EXPERIMENT: dict[str, Any] = {
     "search": {"trials": 2},
 }
 
+FILES = {
+    "empty.csv": "text,label\n",
+    "empty.json": "",
+    "bad.json": "{not json",
+    "bad.parquet": "not parquet",
+    "unlabelled.csv": "image,label\na,0\nb,\nc,1\n",
+    "negative.csv": "image,label\na,0\nb,-1\nc,1\n",
+    "words.csv": "image,label\na,0\nb,1\nc,1\nd,0\ne,1\n",
+    **{f"pictures/{name}/{i}.png": "not a picture" for name in ("one", "two") for i in range(4)},
+    "texts/one/a.txt": "hello",
+    "weights.pth": "not weights",
+    "weights.safetensors": "not weights",
+    "broken.yaml": "model: [1,\n",
+    "half/config.json": "{}",
+}
+
 
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -46,7 +87,9 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path / "cache"))
     for constants in ("huggingface_hub.constants", "datasets.config"):
         monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)
-    (tmp_path / "empty.csv").write_text("text,label\n")
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
     (tmp_path / "models.py").write_text(FACTORY)
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(EXPERIMENT))
@@ -58,6 +101,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
     printed = capsys.readouterr()
     assert code == 2, printed
     assert [line.startswith("error: ") for line in printed.err.splitlines()].count(True) == 1
+    assert printed.err.startswith("error: ") or argv[0] == "search", "only a search that has begun says something before it"
     assert "Traceback" not in printed.err + printed.out
     return printed.err
 
@@ -74,6 +118,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
         ("objectives[0]=acuracy", "objectives[0]: unknown metric 'acuracy'"),
         ("recipe[0].prune.criterion=l7", "recipe[0].prune.criterion: 'l7' is not accepted; accepted: 'l1'"),
         ("recipe[1]={quantise: {}}", "recipe[1]: unknown step 'quantise'"),
+        ("recipe=[{optional: {quantize: {}}}, {prune: {ratio: 0.5}}]", "recipe[1]: prune stands after quantize (recipe[0])"),
         ("recipe[0].prune.exclude=[hed.*]", "recipe[0].prune.exclude: 'hed.*' matches nothing"),
         ("recipe[0].prune.ratio={heads: 0.5}", "recipe[0].prune.ratio.heads: the model has no prunable axis of kind 'heads'"),
         ("objectives[1]=latency_ms@a100", "objectives[1]: device 'a100' is not listed under devices"),
@@ -85,9 +130,37 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
         ("data.splits={report: test}", "data.splits.report: no source split 'test'; present: all"),
         ("data.columns={label: digit}", "data.columns.label: no column 'digit' in split 'all'; present: image, label"),
         ("data={files: {train: nowhere.csv}}", "data.files.train: no file"),
-        ("data={files: {train: empty.csv}}", "empty.csv"),
+        ("data={files: {train: empty.csv}}", "empty.csv is empty"),
+        ("model.factory=:small", "model: factory ':small' names no function; accepted: file.py:function"),
+        ("model.factory=no_such_package.models:small", "model.factory: cannot import 'no_such_package.models': ModuleNotFoundError"),
+        ("model.arguments={outpts: 3}", "model.factory: models.py:small raises TypeError: small() got an unexpected keyword argument 'outpts'"),
+        ("model.factory=models.py:number", "model.factory: models.py:number returns int; accepted: a torch.nn.Module"),
+        ("model.factory=models.py:leaves", "model.factory: models.py:leaves raises SystemExit: 3"),
+        ("model.factory=models.py:Silent", "model: does not run on an example of the data: NotImplementedError\n"),
+        ("model.factory=models.py:Branching", "torch.export cannot trace Branching: Could not guard on data-dependent expression"),
+        ("model.weights=weights.pth", "weights.pth is neither safetensors nor a state dict that torch.load reads with weights_only"),
+        ("model.weights=weights.safetensors", "weights.safetensors is neither safetensors nor a state dict"),
+        ("data={files: {train: empty.json}}", "empty.json is empty"),
+        ("data={files: {train: bad.json}}", "data.files.train: cannot read"),
+        ("data={files: {train: bad.parquet}}", "Parquet magic bytes not found"),
+        ("data={files: {train: mine.yaml}}", "data.files.train: mine.yaml has no known format; accepted: .parquet, .csv, .json, .jsonl"),
+        ("data={files: {train: unlabelled.csv}}", "data.columns.label: column 'label' has examples without a label"),
+        ("data={files: {train: negative.csv}}", "data.columns.label: found the label -1; accepted: texts, or integers from 0"),
+        ("data={files: {train: words.csv}}", "data.columns.image: column 'image' of 'train' holds something that is no image"),
+        ("data.dataset=texts", "texts holds no images; accepted: a folder of images, one sub-folder a class"),
+        ("data.dataset=pictures", "data.columns.image: column 'image' of 'train' holds something that is no image: cannot identify image file"),
+        ("data.dataset=./nowhere", "data.dataset: no folder"),
+        ("data.splits={reprot: all}", "data: unknown split 'reprot'; accepted: train, calibration, search, report; did you mean 'report'?"),
+        ("data.splits={report: {from: all, skip: 9999}}", "data.splits.report: no example is left; 'all' has 1797, skip is 9999"),
+        ("data.splits={report: all}", "data.splits.report: shares 1079 examples with train; keep them apart by skip and take"),
+        ("data.preprocessing={mean: [0.1, 0.2]}", "data.preprocessing.mean: 2 values for images with 1 channel; accepted: 1"),
+        ("model={pretrained: ./nowhere}", "model.pretrained: no folder"),
+        ("model={pretrained: half}", "model.pretrained: cannot load"),
         ("data.dataset=nobody/nothing", "data.dataset: 'nobody/nothing' is no folder here, and the hub cannot be reached"),
-        ("model={pretrained: nobody/nothing}", "'nobody/nothing'"),
+        (
+            "model={pretrained: nobody/nothing}",
+            "model.pretrained: 'nobody/nothing' is no folder here, and the hub cannot be reached; check the name and the network",
+        ),
     ],
 )
 def test_experiments_with_a_mistake(experiment: Path, capsys: pytest.CaptureFixture[str], override: str, said: str) -> None:
@@ -96,6 +169,11 @@ def test_experiments_with_a_mistake(experiment: Path, capsys: pytest.CaptureFixt
 
 def test_a_missing_experiment_file(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no experiment file" in refused(capsys, "check", experiment.parent / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(("name", "said"), [("broken.yaml", "broken.yaml is not YAML: "), ("empty.json", "is not an experiment: expected a mapping with")])
+def test_a_file_that_is_no_experiment(experiment: Path, capsys: pytest.CaptureFixture[str], name: str, said: str) -> None:
+    assert said in refused(capsys, "check", experiment.parent / name)
 
 
 def test_an_override_that_is_not_one(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,6 +238,37 @@ def test_a_corrupt_record_is_named_and_kept(experiment: Path, capsys: pytest.Cap
 def test_a_storage_that_cannot_be_written(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (experiment.parent / "studies").touch()
     assert "cannot write the study" in refused(capsys, *searching(experiment))
+
+
+@pytest.mark.parametrize("name", ["..", ".hidden", "a/b", "/tmp/x"])
+def test_a_name_that_would_lie_elsewhere(experiment: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert f"--name {name!r} cannot be a folder of studies" in refused(capsys, *searching(experiment), "--name", name)
+    assert not (experiment.parent / "studies").exists()
+
+
+@pytest.mark.parametrize("command", [("front",), ("report",), ("export", "--pick", "knee", "--format", "onnx", "--out", "o")])
+def test_a_corrupt_record_is_named_by_every_reader(experiment: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    study = frozen_study(experiment)
+    (study / "records" / "0001.json").write_text("{not json")
+    message = refused(capsys, command[0], study, *command[1:])
+    assert "0001.json is not a valid trial record" in message
+    assert "delete it to run that trial again" in message
+
+
+class Quiet(BaseHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature of the base
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_something_else_than_a_cluster_answers(experiment: Path, capsys: pytest.CaptureFixture[str], scheme: str) -> None:
+    with HTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        message = refused(capsys, *searching(experiment, "--address", f"{scheme}127.0.0.1:{server.server_port}"))
+        thread.join()
+    assert "what answers there is not Ray" in message
+    assert not (experiment.parent / "studies").exists()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "cluster"])
