@@ -41,7 +41,7 @@ class Source:
             order = np.arange(total) if in_order else np.random.default_rng(spec.seed).permutation(total)
             order = order[split.skip :][: split.take][: spec.max_samples]
             if not len(order):
-                raise UserError(f"data.splits.{name}: empty; {split.source!r} has {total} examples, skip {split.skip}")
+                raise UserError(f"data.splits.{name}: no example is left; {split.source!r} has {total}, skip is {split.skip}")
             taken[name] = (split.source, order)
         if "calibration" not in taken:
             source, order = taken["train"]
@@ -101,7 +101,8 @@ def _from_files(spec: DataSpec, folder: Path) -> dict[str, Any]:
         if path.suffix not in _READERS:
             raise UserError(f"data.files.{name}: {path.name} has no known format; accepted: {', '.join(_READERS)}")
         with _reading(f"data.files.{name}", path):
-            splits[name] = datasets.load_dataset(_READERS[path.suffix], data_files={name: str(path)}, split=name)
+            # Under a name that datasets accepts: to it, ours may be odd or reserved, such as `all`.
+            splits[name] = datasets.load_dataset(_READERS[path.suffix], data_files={"train": str(path)}, split="train")
     return splits
 
 
