@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compressors.architecture import architecture_of
 from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit, Scores
 from compressors.context import Context
-from compressors.errors import CompressionError
+from compressors.errors import CompressionError, UserError
 from compressors.graph.model_graph import ModelGraph
 from compressors.targets.target import Target
 
@@ -57,6 +57,7 @@ class Quantize(Compressor):
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
         """The quantized model: an exported graph from here on, unless every weight has 16 bits."""
         self._log_unsupported(edit, context)
+        _check_sizes(context)
         # An exported graph cannot be annotated twice: a second step starts from the live model again, and the edit holds what both decided.
         live = getattr(model, "compareto_live", model)
         quantized = context.target.quantize(live, context.graph, edit, context.example_inputs, _calibration(context, edit))
@@ -73,6 +74,18 @@ class Quantize(Compressor):
                 grouped.setdefault(reason, []).append(name)
         for reason, names in grouped.items():
             context.log(f"quantize: {', '.join(names)}: {reason}")
+
+
+def _check_sizes(context: Context) -> None:
+    """An exported graph takes any batch but one size of example: that of the workload."""
+    batch = None if context.data is None else next(iter(context.data.batches("calibration")), None)
+    for name, value in () if batch is None else batch.inputs.items():
+        asked = context.example_inputs[name].shape[1:]
+        if value.shape[1:] != asked:
+            raise UserError(
+                f"quantize: an example's {name!r} is {list(value.shape[1:])} in the data but {list(asked)} in the workload; "
+                "accepted: the same size, since a quantized model takes only one (workload.sequence: that of data.preprocessing)"
+            )
 
 
 def _calibration(context: Context, edit: GraphEdit) -> Iterator[dict[str, Tensor]]:

@@ -133,6 +133,16 @@ def test_a_second_step_adds_to_the_first(point_net: Any, points: Any, tmp_path: 
 
 
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
+def test_data_of_another_size_than_the_workload_is_refused(mode: str) -> None:
+    class Longer:
+        def batches(self, split: str, **_: Any) -> Any:
+            yield Batch({"x": torch.zeros(2, 2, 9)}, torch.zeros(2, dtype=torch.long))
+
+    with pytest.raises(UserError, match=r"an example's 'x' is \[2, 9\] in the data but \[2, 5\] in the workload"):
+        compress(Small().eval(), [{"quantize": {"mode": mode}}], {"x": torch.zeros(2, 2, 5)}, Longer())
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic"])
 def test_no_float_weight_stays_behind(point_net: Any, mode: str) -> None:
     smaller = compress(point_net(), [{"quantize": {"mode": mode}}], INPUTS)
     weights = [value for value in smaller.state_dict().values() if value.ndim == 2]
