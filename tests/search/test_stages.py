@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compressors.errors import DivergedError, OutOfMemoryError
+from compressors.recipe import Recipe
+from search.cache import Cache
+from search.experiment import Experiment
+from search.preparing import Prepared, prepare
+from search.stages import StageRunner
+
+PRUNE = {"prune": {"ratio": {"channels": 0.5}}}
+DISTILL = {"distill": {"steps": 1}}
+QUANTIZE = {"quantize": {"weight_bits": 8, "activation_bits": 8}}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    overrides = ["data.max_samples=100", "fit=null", "devices=[raspberry-pi-5/onnxruntime]"]
+    return prepare(Experiment.load("quickstart", overrides), Cache(tmp_path_factory.mktemp("cache")), lambda _: None)
+
+
+@pytest.fixture
+def runner(prepared: Prepared, tmp_path: Path) -> StageRunner:
+    return StageRunner(prepared, Cache(tmp_path))
+
+
+def computed(runner: StageRunner, *steps: dict[str, object], **options: object) -> list[str]:
+    """Names of the stages that were not in the cache."""
+    return [s.name for s in runner.run(Recipe.from_plain(list(steps)), **options).stages if not s.cached]
+
+
+def test_what_was_computed_is_not_computed_again(runner: StageRunner) -> None:
+    assert computed(runner, PRUNE, DISTILL) == ["score l2", "prune", "distill", "evaluate"]
+    assert computed(runner, PRUNE, DISTILL) == []
+    assert computed(runner, PRUNE, DISTILL, split="report") == ["evaluate"]
+    assert computed(runner, PRUNE, DISTILL, QUANTIZE) == ["evaluate"]
+    assert computed(runner, PRUNE, {"distill": {"steps": 2}}) == ["distill", "evaluate"]
+
+
+def test_a_loaded_stage_gives_the_same_metrics_as_a_computed_one(runner: StageRunner, prepared: Prepared, tmp_path: Path) -> None:
+    recipe = Recipe.from_plain([PRUNE, DISTILL])
+    whole = runner.run(recipe)
+    halfway = StageRunner(prepared, Cache(tmp_path / "other"))
+    halfway.run(Recipe.from_plain([PRUNE]))
+    assert halfway.run(recipe).metrics == whole.metrics
+    assert halfway.run(recipe).widths == whole.widths
+
+
+def test_fresh_seeds_are_other_trainings_of_the_same_cut(runner: StageRunner) -> None:
+    computed(runner, PRUNE, DISTILL)
+    assert computed(runner, PRUNE, DISTILL, replicate=1) == ["distill", "evaluate"]
+
+
+def test_a_corrupt_stage_is_computed_again(runner: StageRunner, tmp_path: Path) -> None:
+    before = runner.run(Recipe.from_plain([PRUNE, DISTILL]))
+    for path in tmp_path.rglob("m*.*s*"):
+        if path.name in ("metrics.json", "model.safetensors"):
+            path.write_bytes(path.read_bytes()[:-2])
+    after = runner.run(Recipe.from_plain([PRUNE, DISTILL]))
+    assert [s.name for s in after.stages if not s.cached] == ["prune", "distill", "evaluate"]
+    assert after.metrics == before.metrics
+
+
+@pytest.fixture
+def evaluation(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """Raises what is put into the list when a model is evaluated."""
+    errors: list[Exception] = []
+
+    def failing(self: object, *details: object) -> object:
+        raise errors[0]
+
+    monkeypatch.setattr("evaluators.tasks.array_task.ArrayTask.metrics", failing)
+    return errors
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError, "allocator"])
+def test_memory_that_runs_out_outside_of_training(runner: StageRunner, evaluation: list[Exception], kind: object) -> None:
+    if kind == "allocator":
+        with pytest.raises(RuntimeError) as real:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        evaluation.append(real.value)
+    else:
+        evaluation.append(kind())  # type: ignore[operator]
+    with pytest.raises(OutOfMemoryError, match="memory ran out after prune: "):
+        runner.run(Recipe.from_plain([PRUNE]))
+    assert [s.name for s in runner.stages] == ["score l2", "prune"]
+
+
+def test_any_other_error_is_a_bug_and_stays_one(runner: StageRunner, evaluation: list[Exception]) -> None:
+    evaluation.append(RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        runner.run(Recipe.from_plain([PRUNE]))
+
+
+def test_outputs_that_are_not_finite_are_a_divergence_and_leave_no_result(runner: StageRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("search.stages.module_predict", lambda model: lambda inputs: {"logits": np.full((len(next(iter(inputs.values()))), 10), np.nan)})
+        with pytest.raises(DivergedError, match="outputs on search are not finite"):
+            runner.run(Recipe.from_plain([PRUNE]))
+    assert computed(runner, PRUNE) == ["evaluate"]
