@@ -85,7 +85,7 @@ class Distill(Compressor):
         data, teacher = context.data, context.teacher
         student = copy.deepcopy(model)
         if teacher is not None:
-            teacher.eval().to(context.device)
+            teacher.eval().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def loss(logits: Tensor, batch: Batch) -> Tensor:
             total = torch.zeros((), device=logits.device)
