@@ -10,6 +10,7 @@ from search.record import TrialRecord
 from search.results import Results
 
 PI, PIXEL = "raspberry-pi-5/onnxruntime", "pixel-7/onnxruntime"
+CONSTRAINTS = f"constraints=['accuracy >= baseline - 0.2', 'peak_memory_bytes@{PI} <= 200MB']"
 
 
 def estimates(accuracy, size, macs=1e6):
@@ -53,7 +54,7 @@ def study(tmp_path):
         folder = tmp_path / "digits"
         for name in ("records", "reports"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / "experiment.yaml").write_text(Experiment.load("quickstart", overrides).to_yaml())
+        (folder / "experiment.yaml").write_text(Experiment.load("quickstart", [CONSTRAINTS, *overrides]).to_yaml())
         for r in records:
             (folder / "records" / f"{r.id}.json").write_text(dataclasses.replace(r, report={}).to_json())
             if r.report:

@@ -11,7 +11,11 @@ from search.experiment import Experiment
 from search.results import Results
 from search.study import Study
 
-SMALL = ["search.trials=4", "recipe=[{prune: {ratio: {channels: {uniform: [0.1, 0.6]}}}}, {distill: {steps: 8}}, {quantize: {weight_bits: {choice: [4, 8]}}}]"]
+SMALL = [
+    "search.trials=4",
+    "fit.epochs=2",
+    "recipe=[{prune: {ratio: {channels: {uniform: [0.1, 0.6]}}}}, {distill: {steps: 8}}, {quantize: {weight_bits: {choice: [4, 8]}}}]",
+]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray and torchao warn about their own internals
 
