@@ -60,6 +60,10 @@ class GraphEdit:
     def shapes(self, graph: ModelGraph) -> Shapes:
         """One row of ``Shapes``."""
         widths = np.array([[len(self.kept[a.name]) if a.name in self.kept else a.size for a in graph.axes]], dtype=np.int64)
+        dropped = {
+            f"{a.modules[i]}:block" for a in graph.axes if a.kind == "blocks" and a.name in self.kept for i in set(range(a.size)) - set(self.kept[a.name])
+        }
+        widths[0, [a.name in dropped for a in graph.axes]] = 0
         return Shapes(widths, self.weight_bits[None].copy(), self.activation_bits[None].copy(), np.array([self.dynamic]))
 
 

@@ -29,7 +29,11 @@ def describe(graph: ModelGraph, example_inputs: Mapping[str, Tensor], devices: S
         "inputs": {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in example_inputs.items()},
         "parameters": graph.parameters,
         "macs": graph.macs,
-        "axes": [{"name": a.name, "kind": a.kind, "size": a.size, "fixed": a.fixed, "modules": list(a.modules)} for a in graph.axes if a.kind != "input"],
+        "axes": [
+            {"name": a.name, "kind": a.kind, "size": a.size, "fixed": a.fixed, "modules": list(a.modules)}
+            for a in graph.axes
+            if a.kind not in ("input", "block")
+        ],
         "sites": _sites(graph),
         "modules": _modules(graph, depth),
         "devices": [_device(graph, device) for device in devices],

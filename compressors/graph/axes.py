@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from compressors.graph.blocks import Stack
 from compressors.graph.dims import Concat, Dimension, Leaf, Product, fix, leaves, resolve
 from compressors.graph.model_graph import Axis, ParameterDim
 from compressors.graph.polynomial import Polynomial
@@ -18,11 +20,12 @@ _PRIORITY = ("kv_groups", "heads", "head_dim", "vocabulary", "hidden", "channels
 
 @dataclass(slots=True)
 class AxisTable:
-    """The axes, and the leaves that stand for them."""
+    """The axes, the leaves that stand for them, and the axes that tell whether a block is there."""
 
     axes: list[Axis] = field(default_factory=list)
     parameter_dims: list[ParameterDim] = field(default_factory=list)
     index: dict[Leaf, int] = field(default_factory=dict)
+    blocks: dict[str, int] = field(default_factory=dict)
 
     def polynomial(self, dim: Dimension) -> Polynomial:
         """The extent of ``dim`` as an expression over axes; what is no axis is a number."""
@@ -34,9 +37,17 @@ class AxisTable:
             total = total * self.polynomial(member) if isinstance(dim, Product) else total + self.polynomial(member)
         return total
 
+    def present(self, path: str) -> Polynomial:
+        """1 where every block that ``path`` (of a module or a parameter) lies in is there, else 0."""
+        total = Polynomial.constant(1)
+        for block, index in self.blocks.items():
+            if _within(path, block):
+                total = total * Polynomial.axis(index)
+        return total
 
-def assign_axes(found: Propagation) -> AxisTable:
-    """Name the widths of the model."""
+
+def assign_axes(found: Propagation, stacks: Sequence[Stack] = ()) -> AxisTable:
+    """Name the widths of the model, and the depths of its stacks."""
     opaque = _opaque_leaves(found)
     producers: dict[Leaf, list[str]] = defaultdict(list)
     roles: dict[Leaf, set[str]] = defaultdict(set)
@@ -56,13 +67,20 @@ def assign_axes(found: Propagation) -> AxisTable:
         base = modules[0] or "model"
         name = _unique(base if leaf.fixed is None else f"{base}:{kind}", kind, names)
         table.index[leaf] = len(table.axes)
-        table.axes.append(Axis(name, kind, leaf.size, leaf.fixed, tuple(modules)))
+        table.axes.append(Axis(name, kind, leaf.size, leaf.fixed, tuple(modules), leaf.coupled))
     for input_name, value in found.inputs.items():
         for d, dim in enumerate(value.dims):
             extent = resolve(dim)
             if isinstance(extent, Leaf) and extent not in table.index:
                 table.index[extent] = len(table.axes)
                 table.axes.append(Axis(_unique(f"{input_name}:{d}", "input", names), "input", extent.size, extent.fixed or "the input's size", ()))
+    for stack in stacks:
+        paths = tuple(block.path for block in stack.blocks)
+        name = _unique(stack.path or "model", "blocks", names)
+        table.axes.append(Axis(name, "blocks", len(paths), "one block is all there is" if len(paths) == 1 else None, paths))
+        for path in paths:
+            table.blocks[path] = len(table.axes)
+            table.axes.append(Axis(_unique(f"{path}:block", "block", names), "block", 1, f"a block of {name}", (path,)))
     constants: dict[int, int] = {}
     for name, value in found.parameters.items():
         for d, dim in enumerate(value.dims):
@@ -70,6 +88,10 @@ def assign_axes(found: Propagation) -> AxisTable:
                 segments = tuple(tuple(_axis_of(leaf, table, constants) for leaf in segment) for segment in _segments(dim, opaque))
                 table.parameter_dims.append(ParameterDim(name, d, segments))
     return table
+
+
+def _within(path: str, block: str) -> bool:
+    return path == block or path.startswith(f"{block}.")
 
 
 def _unique(base: str, kind: str, names: set[str]) -> str:

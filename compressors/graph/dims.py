@@ -12,7 +12,23 @@ import itertools
 from collections.abc import Iterable
 from math import prod
 
-__all__ = ["ONE", "Concat", "Dimension", "Leaf", "MisalignedError", "Product", "concat", "factor", "fix", "leaves", "product", "resolve", "split", "unify"]
+__all__ = [
+    "ONE",
+    "Concat",
+    "Dimension",
+    "Leaf",
+    "MisalignedError",
+    "Product",
+    "concat",
+    "couple",
+    "factor",
+    "fix",
+    "leaves",
+    "product",
+    "resolve",
+    "split",
+    "unify",
+]
 
 _ORDER = itertools.count()
 
@@ -28,16 +44,18 @@ class Leaf:
         size: its extent.
         kind: ``width`` (of a parameter), ``input`` (of a model input) or ``constant`` (of a tensor or number in the code).
         fixed: why it cannot be cut, or None.
+        coupled: why cutting one unit changes what the others mean, or None: a normalisation reduces over it.
         bound: the dimension that it was found to be.
         order: creation order, so that representatives do not depend on hashing.
     """
 
-    __slots__ = ("bound", "fixed", "kind", "order", "size")
+    __slots__ = ("bound", "coupled", "fixed", "kind", "order", "size")
 
     def __init__(self, size: int, kind: str = "width", fixed: str | None = None) -> None:
         self.size = size
         self.kind = kind
         self.fixed = fixed
+        self.coupled: str | None = None
         self.bound: Dimension | None = None
         self.order = next(_ORDER)
 
@@ -117,11 +135,20 @@ def fix(dim: Dimension, reason: str) -> None:
             leaf.fixed = reason
 
 
+def couple(dim: Dimension, reason: str) -> None:
+    """Note that a cut below ``dim`` changes what the remaining units mean; the first reason stays."""
+    for leaf in leaves(dim):
+        leaf.coupled = leaf.coupled or reason
+
+
 def _pieces(leaf: Leaf, sizes: tuple[int, int]) -> tuple[Leaf, Leaf]:
     # Nothing below a fixed leaf is ever cut, so its structure is left alone: an input stays one axis.
     if leaf.fixed is not None:
         return Leaf(sizes[0], "constant", leaf.fixed), Leaf(sizes[1], "constant", leaf.fixed)
-    return Leaf(sizes[0], leaf.kind), Leaf(sizes[1], leaf.kind)
+    pieces = Leaf(sizes[0], leaf.kind), Leaf(sizes[1], leaf.kind)
+    for piece in pieces:
+        piece.coupled = leaf.coupled
+    return pieces
 
 
 def factor(dim: Dimension, inner_size: int) -> tuple[Dimension, Dimension]:
@@ -225,6 +252,7 @@ def _merge(a: Leaf, b: Leaf) -> None:
     kinds = {keep.kind, drop.kind}
     keep.kind = "input" if "input" in kinds else "width" if "width" in kinds else "constant"
     keep.fixed = keep.fixed or drop.fixed
+    keep.coupled = keep.coupled or drop.coupled
     drop.bound = keep
 
 
@@ -237,6 +265,8 @@ def _bind(leaf: Leaf, composite: Dimension) -> None:
     if leaf.fixed is not None:
         fix(composite, leaf.fixed)
         return
+    if leaf.coupled is not None:
+        couple(composite, leaf.coupled)
     leaf.bound = composite
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compressors.graph.blocks import Block, passed
 from compressors.graph.model_graph import Axis, ModelGraph
 from compressors.graph.surgery import cut, dim_mask
 
@@ -24,19 +25,22 @@ _TOLERANCE = 1e-3
 def unfollowed_axes(model: nn.Module, graph: ModelGraph, run: Callable[[nn.Module], Sequence[Tensor]]) -> dict[str, str]:
     """Prunable axes that break the model, or change what it computes, when one of their units is cut; by name, with the reason.
 
-    A cut model has to agree with the whole model whose cut units are silenced. All axes are cut at once; only where that
-    fails are they searched by halves, layers of the same kind together.
+    A cut model has to agree with the whole model whose cut units are silenced; where a normalisation reduces over an axis it has to run and return the
+    shapes that it should. All axes are cut at once; only where that fails are they searched by halves, layers of the same kind together.
 
     Args:
         model: the traced model, in eval mode; not changed.
         graph: its trace.
         run: calls a model on the example inputs; the floating-point outputs.
     """
-    groups: dict[str, list[Axis]] = {}
-    for axis in graph.prunable:
-        if axis.size > 1:
-            groups.setdefault(re.sub(r"\d+", "#", axis.name), []).append(axis)
-    return _search(list(groups.values()), lambda axes: _problem(model, graph, axes, run))
+    found: dict[str, str] = {}
+    for coupled in (False, True):
+        groups: dict[str, list[Axis]] = {}
+        for axis in graph.prunable:
+            if axis.size > 1 and (axis.coupled is not None) == coupled:
+                groups.setdefault(re.sub(r"\d+", "#", axis.name), []).append(axis)
+        found |= _search(list(groups.values()), lambda axes: _problem(model, graph, axes, run))
+    return found
 
 
 def _search(groups: list[list[Axis]], problem: Callable[[list[Axis]], str | None]) -> dict[str, str]:
@@ -71,6 +75,8 @@ def _problem(model: nn.Module, graph: ModelGraph, axes: list[Axis], run: Callabl
     for a, b in zip(expected, found, strict=True):
         if a.shape != b.shape:
             return f"its output has shape {tuple(b.shape)} instead of {tuple(a.shape)}"
+        if any(axis.coupled for axis in axes):
+            continue
         tolerance = max(_TOLERANCE, 8 * torch.finfo(a.dtype).eps)
         if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max().clamp(min=1e-6)), equal_nan=True):
             return "it computes something else"
@@ -78,7 +84,7 @@ def _problem(model: nn.Module, graph: ModelGraph, axes: list[Axis], run: Callabl
 
 
 def silence(model: nn.Module, graph: ModelGraph, kept: Mapping[str, NDArray[np.int64]]) -> nn.Module:
-    """A copy of ``model`` of the same shape in which every parameter of the units that are not ``kept`` is zero."""
+    """A copy of ``model`` of the same shape in which every parameter of the units that are not ``kept`` is zero, and blocks return their input."""
     model = copy.deepcopy(model)
     masks: dict[str, NDArray[np.bool_]] = {}
     for axis in graph.axes:
@@ -92,4 +98,12 @@ def silence(model: nn.Module, graph: ModelGraph, kept: Mapping[str, NDArray[np.i
             gone = torch.from_numpy(np.flatnonzero(~mask))
             if len(gone):
                 tensors[entry.parameter].index_fill_(entry.dim, gone.to(tensors[entry.parameter].device), 0)
+    paths = {axis.modules[i] for axis in graph.axes if axis.kind == "blocks" for i in np.flatnonzero(~masks[axis.name])}
+    for block in graph.blocks:
+        if block.path in paths:
+            model.get_submodule(block.path).register_forward_hook(_returning_inputs(block), with_kwargs=True)
     return model
+
+
+def _returning_inputs(block: Block) -> Callable[..., Any]:
+    return lambda module, args, kwargs, output: passed(block, args, kwargs)  # noqa: ARG005 - torch's signature

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from compressors.graph.blocks import Block
 from compressors.graph.liveness import activation_peak
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
@@ -40,10 +41,12 @@ class Axis:
     Attributes:
         name: the module that produces it (the first one in execution order), unique in the graph.
         kind: ``channels``, ``ffn``, ``heads``, ``kv_groups``, ``hidden`` (a residual stream), ``head_dim``, ``vocabulary``,
+            ``blocks`` (the depth of a stack: its units are whole blocks), ``block`` (whether one block is there: 1 or 0; follows its stack),
             ``input`` (batch, sequence, image size) or ``constant`` (a size that the code sets, such as padding; it only fills a ``ParameterDim``).
         size: units in the uncompressed model.
         fixed: why it cannot be cut, or None where it can.
-        modules: every module whose output has this width, in execution order: what patterns match.
+        modules: every module whose output has this width, in execution order: what patterns match; the blocks of a stack.
+        coupled: why cutting a unit changes what the others mean (a normalisation reduces over the axis), or None where a cut equals silencing.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Axis:
     size: int
     fixed: str | None
     modules: tuple[str, ...]
+    coupled: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class Operator:
         macs: multiply-accumulates; zero for anything but convolutions and matrix products.
         inputs, outputs: indices into ``ModelGraph.tensors``.
         site: index into ``ModelGraph.sites`` or None.
+        present: 1 where the blocks that it belongs to are there, else 0; ``macs`` is 0 with it.
     """
 
     name: str
@@ -121,6 +126,7 @@ class Operator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     site: int | None = None
+    present: Polynomial = Polynomial.constant(1)  # noqa: RUF009 - immutable
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,7 @@ class ModelGraph:
     operators: tuple[Operator, ...]
     parameter_dims: tuple[ParameterDim, ...]
     inputs: tuple[str, ...]
+    blocks: tuple[Block, ...]
     fingerprint: str
     _index: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 

@@ -22,7 +22,8 @@ def describe(found: Propagation, table: AxisTable) -> tuple[tuple[TensorInfo, ..
     for step in steps:
         for value in (*step.inputs, *step.outputs):
             values.setdefault(value, len(values))
-    tensors = tuple(_tensor(value, values, table) for value in values)
+    inner = _inner(found, steps)
+    tensors = tuple(_tensor(value, values, table, inner.get(value, "")) for value in values)
     uses = Counter(value for step in steps for value in step.inputs)
     normalised = {step.arguments["input"] for step in steps if step.call.name == "batch_norm"}
     sites: dict[Value, Site] = {}
@@ -38,18 +39,43 @@ def describe(found: Propagation, table: AxisTable) -> tuple[tuple[TensorInfo, ..
                 target=str(step.target),
                 module=step.call.module,
                 op_class=_op_class(step, weight),
-                macs=_macs(step, table),
+                macs=_macs(step, table) * table.present(step.call.module),
                 inputs=tuple(values[value] for value in step.inputs),
                 outputs=tuple(values[value] for value in step.outputs),
                 site=None if weight is None else list(sites).index(weight),
+                present=table.present(step.call.module),
             )
         )
     return tensors, tuple(operators), tuple(sites.values())
 
 
-def _tensor(value: Value, values: dict[Value, int], table: AxisTable) -> TensorInfo:
+def _inner(found: Propagation, steps: list[Step]) -> dict[Value, str]:
+    """Where each value lives: a parameter in its module, an activation in the deepest module that holds its maker and all its readers."""
+    where = {value: name for name, value in found.parameters.items()}
+    for step in steps:
+        for value in step.outputs:
+            where[value] = step.call.module
+    for step in steps:
+        for value in step.inputs:
+            if value.role == "activation":
+                where[value] = _common(where[value], step.call.module)
+    for value in found.outputs:
+        where[value] = ""
+    return where
+
+
+def _common(a: str, b: str) -> str:
+    parts = []
+    for x, y in zip(a.split("."), b.split("."), strict=False):
+        if x != y:
+            break
+        parts.append(x)
+    return ".".join(parts)
+
+
+def _tensor(value: Value, values: dict[Value, int], table: AxisTable, where: str) -> TensorInfo:
     dims = tuple(table.polynomial(dim) for dim in value.dims)
-    elements = Polynomial.constant(1)
+    elements = table.present(where)
     for dim in dims:
         elements = elements * dim
     return TensorInfo(value.name, value.role, dims, elements, value.floating, None if value.alias_of is None else values[value.alias_of])
@@ -83,11 +109,11 @@ def _site(step: Step, weight: Value, folded: bool, table: AxisTable, known: Site
     # Output channels come last where the weight is used as it is (x @ weight) and first where the op transposes it.
     transposed = step.call.name.startswith("conv_transpose") or (step.op_class == "matmul" and step.inputs and weight in step.inputs)
     bias = step.arguments.get("bias") is not None or step.call.name == "addmm" or folded
-    elements = Polynomial.constant(1)
+    present = elements = table.present(weight.name)
     for dim in weight.dims:
         elements = elements * table.polynomial(dim)
     module = weight.name.rpartition(".")[0]
-    channels = table.polynomial(weight.dims[1 if transposed else 0])
+    channels = table.polynomial(weight.dims[1 if transposed else 0]) * present
     if known is not None:
         return Site(known.name, known.module, known.operator, known.elements, known.channels, known.bias or bias, shared=True)
     return Site(weight.name, module, operator, elements, channels, bias)

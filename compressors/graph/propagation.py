@@ -73,8 +73,8 @@ class Propagation:
     marks: list[Mark] = field(default_factory=list)
 
 
-def propagate(model: nn.Module, program: ExportedProgram) -> Propagation:
-    """Assign dimensions to everything in ``program``, which was exported from ``model``."""
+def propagate(model: nn.Module, program: ExportedProgram, used_outputs: frozenset[int] | None = None) -> Propagation:
+    """Assign dimensions to everything in ``program``, which was exported from ``model``; only ``used_outputs``, or else all, have sizes to keep."""
     result = Propagation()
     canonical: dict[str, str] = {}
     seen: dict[int, str] = {}
@@ -96,7 +96,7 @@ def propagate(model: nn.Module, program: ExportedProgram) -> Propagation:
             else:
                 known[node] = _constant(node, fake)
                 result.constants.append(known[node])
-    _Walk(result, known).run(program.graph_module, "")
+    _Walk(result, known, used_outputs).run(program.graph_module, "")
     return result
 
 
@@ -113,6 +113,7 @@ def _constant(node: fx.Node, fake: Tensor) -> Value:
 class _Walk:
     result: Propagation
     known: dict[fx.Node, Any]
+    used: frozenset[int] | None = None
 
     def run(self, graph_module: fx.GraphModule, prefix: str) -> Any:
         """Interpret one graph; nested graphs (contexts such as no_grad) recurse."""
@@ -129,12 +130,16 @@ class _Walk:
                 returned = [self.known[n] for n in node.all_input_nodes]
                 if prefix:
                     return returned
-                for value in returned:
-                    if isinstance(value, Value):
-                        self.result.outputs.append(value)
-                        for dim in value.dims:
-                            fix(dim, "the model returns it")
+                self._returned(node)
         return None
+
+    def _returned(self, node: fx.Node) -> None:
+        for position, argument in enumerate(node.args[0]):  # type: ignore[arg-type]
+            value = self.known.get(argument)
+            if isinstance(value, Value) and (self.used is None or position in self.used):
+                self.result.outputs.append(value)
+                for dim in value.dims:
+                    fix(dim, "the model returns it")
 
     def _call(self, node: fx.Node, prefix: str) -> Any:
         target = node.target

@@ -4,8 +4,9 @@ What was done is kept on the module as ``compareto_structure``, plain JSON-able 
 fresh instance without any trace::
 
     {"version": 1,
-     "kept": {axis: [indices]}, "sizes": {axis: size},
-     "dims": [[parameter, dim, [[axis or number, ...], ...]], ...]}
+     "kept": {axis: [indices]}, "sizes": {axis: size}, "kinds": {axis: kind},
+     "dims": [[parameter, dim, [[axis or number, ...], ...]], ...],
+     "dropped": [block, ...]}
 
 Indices are always those of the uncompressed model, so that cuts compose.
 """
@@ -13,6 +14,7 @@ Indices are always those of the uncompressed model, so that cuts compose.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from compressors.errors import CompressionError
 from compressors.graph.attributes import patch_attributes
+from compressors.graph.blocks import Block, drop
 from compressors.graph.model_graph import ModelGraph
 
 __all__ = ["STRUCTURE_VERSION", "cut", "dim_mask", "kept_units", "rebuild", "structure_of"]
@@ -71,12 +74,19 @@ def structure_of(graph: ModelGraph, kept: Kept) -> dict[str, Any]:
         segments = [[graph.axes[a].name if graph.axes[a].name in kept else graph.axes[a].size for a in segment] for segment in entry.segments]
         if any(isinstance(factor, str) for segment in segments for factor in segment):
             dims.append([entry.parameter, entry.dim, segments])
+    gone = {
+        by_name[name].modules[i]
+        for name, indices in kept.items()
+        if by_name[name].kind == "blocks"
+        for i in set(range(by_name[name].size)) - set(map(int, indices))
+    }
     return {
         "version": STRUCTURE_VERSION,
         "kept": {name: [int(i) for i in indices] for name, indices in kept.items()},
         "sizes": {name: by_name[name].size for name in kept},
         "kinds": {name: by_name[name].kind for name in kept},
         "dims": dims,
+        "dropped": [dataclasses.asdict(block) for block in graph.blocks if block.path in gone],
     }
 
 
@@ -122,9 +132,13 @@ def _masks(sizes: Mapping[str, int], kept: Mapping[str, Sequence[int]]) -> dict[
 
 def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Sequence[int]]) -> nn.Module:
     now, before = _masks(structure["sizes"], structure["kept"]), _masks(structure["sizes"], already)
+    for dropped in structure["dropped"]:
+        drop(model, Block(dropped["path"], tuple(None if s is None else (s[0], s[1]) for s in dropped["sources"]), dropped["single"]))
+    gone = tuple(f"{dropped['path']}." for dropped in structure["dropped"])
     tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
     sliced: dict[int, Tensor] = {}
-    for parameter, dim, segments in structure["dims"]:
+    dims = [entry for entry in structure["dims"] if not entry[0].startswith(gone)]
+    for parameter, dim, segments in dims:
         if parameter not in tensors:
             raise CompressionError(f"the model has no parameter {parameter!r}")
         tensor = tensors[parameter]
@@ -143,6 +157,6 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
                 replaced[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, replaced[id(tensor)])
-    patch_attributes(model, structure, old, before, now)
+    patch_attributes(model, dims, structure["kinds"], old, before, now)
     model.compareto_structure = structure  # type: ignore[assignment]
     return model

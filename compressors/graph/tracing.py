@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from compressors.errors import TraceError
 from compressors.graph.axes import assign_axes
+from compressors.graph.blocks import Stack, find_stacks
 from compressors.graph.followable import unfollowed_axes
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.operators import describe
@@ -48,11 +50,12 @@ def trace(model: nn.Module, example_inputs: Sequence[Tensor] | Mapping[str, Tens
     with _evaluating(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            model(*args, **kwargs)
+            outputs = model(*args, **kwargs)
         except Exception as error:
             raise TraceError(f"the model does not run on the example inputs: {type(error).__name__}: {error}") from error
         program = _export(model, args, kwargs)
-        graph = _build(model, program)
+        stacks = find_stacks(model, lambda m: m(*args, **kwargs))
+        graph = _build(model, program, _judged(outputs, program), stacks)
         if check_cuts:
             reasons = unfollowed_axes(model, graph, lambda m: _outputs(m(*args, **kwargs)))
             if reasons:
@@ -80,15 +83,31 @@ def _export(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor
         logger.setLevel(level)
 
 
-def _build(model: nn.Module, program: ExportedProgram) -> ModelGraph:
-    found = propagate(model, program)
-    table = assign_axes(found)
+def _build(model: nn.Module, program: ExportedProgram, judged: frozenset[int] | None, stacks: list[Stack]) -> ModelGraph:
+    found = propagate(model, program, judged)
+    table = assign_axes(found, stacks)
+    blocks = tuple(block for stack in stacks for block in stack.blocks)
     tensors, operators, sites = describe(found, table)
-    return ModelGraph(tuple(table.axes), sites, tensors, operators, tuple(table.parameter_dims), tuple(found.inputs), fingerprint="")
+    return ModelGraph(tuple(table.axes), sites, tensors, operators, tuple(table.parameter_dims), tuple(found.inputs), blocks, fingerprint="")
+
+
+def _logits(outputs: Any) -> Any:
+    """What a model is judged by: hidden states and caches that are returned beside logits may change their sizes."""
+    return outputs["logits"] if isinstance(outputs, Mapping) and isinstance(outputs.get("logits"), Tensor) else outputs
+
+
+def _judged(outputs: Any, program: ExportedProgram) -> frozenset[int] | None:
+    """Positions of ``_logits`` among the program's outputs; None for all."""
+    logits = _logits(outputs)
+    if logits is outputs:
+        return None
+    kinds = [spec.kind for spec in program.graph_signature.output_specs]
+    first = kinds.index(OutputKind.USER_OUTPUT)
+    return frozenset(first + i for i, leaf in enumerate(pytree.tree_leaves(outputs)) if leaf is logits)
 
 
 def _outputs(outputs: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return [leaf for leaf in pytree.tree_leaves(_logits(outputs)) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 @contextlib.contextmanager
@@ -104,5 +123,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 def _fingerprint(graph: ModelGraph) -> str:
     """Sixteen hexadecimal digits over everything but weights."""
-    plain = [dataclasses.asdict(item) for group in (graph.axes, graph.sites, graph.tensors, graph.operators, graph.parameter_dims) for item in group]
+    plain = [
+        dataclasses.asdict(item) for group in (graph.axes, graph.sites, graph.tensors, graph.operators, graph.parameter_dims, graph.blocks) for item in group
+    ]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

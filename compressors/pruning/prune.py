@@ -23,8 +23,8 @@ __all__ = ["DEFAULT_KINDS", "KINDS", "Prune"]
 DEFAULT_KINDS = ("channels", "ffn", "heads", "kv_groups")
 """Kinds that one ratio for all is applied to."""
 
-KINDS = (*DEFAULT_KINDS, "hidden")
-"""Kinds that a ratio can be given for; ``hidden``, the residual stream, is only cut where it is named."""
+KINDS = (*DEFAULT_KINDS, "hidden", "blocks")
+"""Kinds that a ratio can be given for; ``hidden``, the residual stream, and ``blocks``, the depth, are only cut where they are named."""
 
 
 def _is_share(value: Any) -> bool:

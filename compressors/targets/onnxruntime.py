@@ -248,4 +248,4 @@ def _kernel(graph: ModelGraph, group: list[Operator]) -> Kernel:
     macs = Polynomial.constant(0)
     for operator in group:
         macs = macs + operator.macs
-    return Kernel(lead.name, lead.op_class, macs, weights, inputs, outputs, lead.site, lead.module)
+    return Kernel(lead.name, lead.op_class, macs, weights, inputs, outputs, lead.site, lead.module, lead.present)

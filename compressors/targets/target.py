@@ -35,6 +35,7 @@ class Kernel:
         input_elements, output_elements: elements of the activations it reads and writes.
         site: index into ``ModelGraph.sites``, or None: decides the precision it runs and stores.
         module: the module it comes from.
+        present: 1 where the block that it belongs to is there, else 0.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Kernel:
     output_elements: Polynomial
     site: int | None
     module: str
+    present: Polynomial = Polynomial.constant(1)  # noqa: RUF009 - immutable
 
 
 class Session(Protocol):

@@ -27,6 +27,7 @@ class KernelTable:
 
     Attributes:
         kernels: in execution order.
+        present: 1 where the kernel's block was not dropped, else 0, as everything below is then.
         macs, weights, inputs, outputs: multiply-accumulates and elements.
         precision: index into ``PRECISIONS`` of the arithmetic asked for, before any fallback.
         weight_bits: as stored.
@@ -39,6 +40,7 @@ class KernelTable:
     """
 
     kernels: tuple[Kernel, ...]
+    present: Floats
     macs: Floats
     weights: Floats
     inputs: Floats
@@ -102,12 +104,14 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
             quantizes[k] = context
         else:
             integer[k] = context
+    present = rows([k.present for k in kernels])
     return KernelTable(
         kernels,
-        rows([k.macs for k in kernels]),
-        rows([k.weight_elements for k in kernels]),
-        rows([k.input_elements for k in kernels]),
-        rows([k.output_elements for k in kernels]),
+        present,
+        rows([k.macs for k in kernels]) * present,
+        rows([k.weight_elements for k in kernels]) * present,
+        rows([k.input_elements for k in kernels]) * present,
+        rows([k.output_elements for k in kernels]) * present,
         precision,
         weight_bits,
         integer,

@@ -110,7 +110,9 @@ class Roofline(DeviceModel):
         conversion = converted_bytes / (rates.bandwidth("quantize") * 1e6)
         compute, picojoules = np.zeros_like(memory), np.zeros_like(memory)
         is_int8 = (table.precision == PRECISIONS.index("int8")) | table.integer
-        launch = np.where(is_int8, *(np.array([rates.launch(c, integer=i) for c in classes])[:, None] for i in (True, False))) * 1e-3 + conversion
+        launch = (
+            np.where(is_int8, *(np.array([rates.launch(c, integer=i) for c in classes])[:, None] for i in (True, False))) * table.present * 1e-3 + conversion
+        )
         for k, op_class in enumerate(classes):
             if not table.macs[k].any():
                 continue

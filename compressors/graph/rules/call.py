@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from compressors.graph.dims import ONE, Dimension, Leaf, MisalignedError, fix, unify
+from compressors.graph.dims import ONE, Dimension, Leaf, MisalignedError, couple, fix, unify
 
 __all__ = ["Call", "Dims", "Mark"]
 
@@ -92,6 +92,10 @@ class Call:
     def fix(self, dim: Dimension, why: str) -> None:
         """Forbid cutting ``dim``."""
         fix(dim, self.reason(why))
+
+    def couple(self, dim: Dimension, why: str) -> None:
+        """A normalisation reduces over ``dim``: it can be cut, but not silently."""
+        couple(dim, self.reason(why))
 
     def tie(self, a: Dimension, b: Dimension) -> None:
         """The two dimensions must stay equal; both are fixed where their structures differ."""

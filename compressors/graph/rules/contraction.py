@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressors.graph.dims import ONE, Dimension, leaves, product
+from compressors.graph.dims import ONE, Dimension, concat, leaves, product
 from compressors.graph.rules.call import Call, Dims
 
 __all__ = ["attention", "convolution", "convolution_transpose", "embedding", "linear", "matmul", "recurrent"]
@@ -119,16 +119,42 @@ def attention(call: Call) -> Dims:
 
 
 def recurrent(call: Call) -> list[Dims]:
-    """GRU, LSTM and plain recurrent layers: their gates are interleaved in the weights, which are fixed."""
-    inputs = call.dims("input")
+    """GRU, LSTM and plain recurrent layers: one hidden width for all layers, as the module has; the rows of a weight are its gates, one after another."""
+    inputs, states = call.dims("input"), call["hx"]
+    gates = {"lstm": 4, "gru": 3}.get(call.name, 1)
+    biases, directions = bool(call["has_biases"]), 2 if call["bidirectional"] else 1
+    state = [call.known(node) for node in (states if isinstance(states, (tuple, list)) else [states])]
+    hidden = state[0][-1]
+    for dims in state:
+        call.tie(dims[-1], hidden)
+    call.mark("produced", hidden)
+    call.mark("hidden", hidden)
+    entering = inputs[-1]
+    per_cell = 4 if biases else 2
+    params = [call.known(node) for node in call["params"]]
+    if len(params) != call["num_layers"] * directions * per_cell:
+        return _opaque_recurrent(call, params)
+    for layer in range(call["num_layers"]):
+        for direction in range(directions):
+            first = (layer * directions + direction) * per_cell
+            rows = concat([hidden] * gates)
+            for weight, columns in zip(params[first : first + 2], (entering, hidden), strict=True):
+                call.tie(weight[0], rows)
+                call.tie(weight[1], columns)
+                call.macs.append((*inputs[:-1], *weight))
+            for bias in params[first + 2 : first + per_cell]:
+                call.tie(bias[0], rows)
+        entering = concat([hidden] * directions)
+    return [(*inputs[:-1], entering), *state]
+
+
+def _opaque_recurrent(call: Call, params: Sequence[Dims]) -> list[Dims]:
+    """An LSTM with projections."""
     for node in call.tensors():
         for dim in call.known(node):
-            call.fix(dim, "a recurrent layer")
-    for node in call["params"]:
-        weight = call.known(node)
-        if len(weight) == 2:
-            call.macs.append((*inputs[:-1], *weight))
-    return [call.constants(call.output_shape(i), "a recurrent layer") for i in range(len(call.node.meta["val"]))]
+            call.fix(dim, "a recurrent layer with projections")
+    call.macs += [(*call.dims("input")[:-1], *weight) for weight in params if len(weight) == 2]
+    return [call.constants(call.output_shape(i), "a recurrent layer with projections") for i in range(len(call.node.meta["val"]))]
 
 
 def embedding(call: Call) -> Dims:

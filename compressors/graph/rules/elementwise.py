@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressors.graph.dims import ONE, leaves
+from compressors.graph.dims import ONE, Leaf, leaves, product
 from compressors.graph.rules.call import Call, Dims
 
 __all__ = ["batch_norm", "create", "group_norm", "identity", "layer_norm", "pointwise", "pool", "reduction", "softmax"]
@@ -26,8 +26,8 @@ def identity(call: Call) -> Dims:
 
 
 def create(call: Call) -> Dims:
-    """A tensor made of nothing."""
-    return call.constants(call.output_shape(), "a tensor that the code makes")
+    """A tensor made of nothing. Its sizes are numbers in the code; where one of them meets a width, running the cut model tells whether they follow."""
+    return tuple(ONE if size == 1 else Leaf(size, "constant") for size in call.output_shape())
 
 
 def _selected(call: Call, rank: int) -> set[int]:
@@ -37,11 +37,14 @@ def _selected(call: Call, rank: int) -> set[int]:
 
 
 def reduction(call: Call) -> Dims:
-    """Mean, sum, maximum and the like: a reduced width is fixed, since removing a unit changes the result."""
+    """Mean, variance, sum, maximum and the like."""
     dims = call.dims("self")
     reduced = _selected(call, len(dims))
     for d in reduced:
-        call.fix(dims[d], "the model reduces over it")
+        if call.name in ("mean", "var", "std"):
+            call.couple(dims[d], "the model normalises over it")
+        elif call.name != "sum":
+            call.fix(dims[d], "the model reduces over it")
         call.mark("hidden", dims[d])
     if call.arguments.get("keepdim"):
         return tuple(ONE if d in reduced else dim for d, dim in enumerate(dims))
@@ -68,7 +71,7 @@ def batch_norm(call: Call) -> Dims:
 
 
 def layer_norm(call: Call) -> Dims:
-    """Layer and RMS norm: statistics over the trailing dimensions, which are fixed."""
+    """Layer and RMS norm: statistics over the trailing dimensions."""
     dims = call.dims("input")
     count = len(call["normalized_shape"])
     for argument in ("weight", "bias"):
@@ -76,19 +79,23 @@ def layer_norm(call: Call) -> Dims:
         for mine, theirs in zip(dims[-count:], other or (), strict=False):
             call.tie(mine, theirs)
     for dim in dims[-count:]:
-        call.fix(dim, "the model normalises over it")
+        call.couple(dim, "the model normalises over it")
         call.mark("hidden", dim)
     return dims
 
 
 def group_norm(call: Call) -> Dims:
-    """Statistics over groups of channels, which are fixed."""
+    """Statistics over groups of channels: whole groups can go."""
     dims = call.dims("input")
+    groups = call["num_groups"]
+    if groups == 1:
+        call.couple(dims[1], "the model normalises over it")
+    else:
+        call.tie(dims[1], product((call.width(groups), call.constant(dims[1].size // groups, "the channels of one group"))))
     for argument in ("weight", "bias"):
         other = call.optional_dims(argument)
         if other is not None:
             call.tie(dims[1], other[0])
-    call.fix(dims[1], "the model normalises over it")
     return dims
 
 

@@ -70,6 +70,13 @@ def accumulate(graph: ModelGraph, elements: dict[str, Tensor]) -> UnitScores:
         for axis, sums in totals.items():
             if graph.axes[axis].fixed is None:
                 collected[graph.axes[axis].name].append(sums)
+    for axis_ in graph.prunable:
+        if axis_.kind == "blocks":
+            totals_ = [
+                sum((e.double().sum() for name, e in elements.items() if name.startswith(f"{path}.")), torch.zeros((), dtype=torch.float64))
+                for path in axis_.modules
+            ]
+            collected[axis_.name].append(torch.stack(totals_))
     scores: UnitScores = {}
     for axis_ in graph.prunable:
         parts = collected[axis_.name]
