@@ -41,7 +41,8 @@ def patch_attributes(
 def _patch_layer(module: nn.Module, path: str, old: Mapping[str, tuple[int, ...]]) -> None:
     prefix = f"{path}." if path else ""
     if isinstance(module, nn.RNNBase):
-        module.input_size, module.hidden_size = module.weight_ih_l0.shape[1], module.weight_hh_l0.shape[1]
+        first: Any = module
+        module.input_size, module.hidden_size = int(first.weight_ih_l0.shape[1]), int(first.weight_hh_l0.shape[1])
         return
     weight = getattr(module, "weight", None)
     if weight is None:

@@ -59,7 +59,7 @@ class PassThrough(nn.Module):
 
 def passed(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What ``block`` would return if it did nothing."""
-    outputs = tuple(None if source is None else args[source[1]] if source[0] == "args" else kwargs[source[1]] for source in block.sources)  # type: ignore[index,call-overload]
+    outputs = tuple(None if source is None else args[source[1]] if source[0] == "args" else kwargs[source[1]] for source in block.sources)  # type: ignore[index]
     return outputs[0] if block.single else outputs
 
 

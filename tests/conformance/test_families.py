@@ -97,7 +97,7 @@ def test_a_cut_is_as_priced_and_equals_silencing(family, kind, criterion):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_subsets_of_random_axes(family):
-    model, inputs, graph = traced(family)
+    _, inputs, graph = traced(family)
     rng = np.random.default_rng(1)
     for _ in range(3):
         kept = {a.name: np.sort(rng.choice(a.size, rng.integers(1, a.size + 1), replace=False)) for a in graph.prunable if rng.random() < 0.7}
