@@ -188,6 +188,8 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
         label_names=tuple(map(str, names)),
         description={"sequence": sequence, "tokenizer": "tokenizer"},
     )
+    if isinstance(task, TextClassification):
+        task.trims = model.pretrained is not None
     task = _with_examples(task, workload.batch)  # type: ignore[assignment]
     length = workload.sequence or sequence
     task.example_inputs = {k: _at_length(v, length) for k, v in task.example_inputs.items()}

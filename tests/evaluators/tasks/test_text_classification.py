@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from compressors.errors import UserError
 from evaluators.models import ModelSpec
 from evaluators.tasks import DataSpec, Workload, make_task
 from evaluators.tasks.array_task import ArrayTask
+from evaluators.tasks.text_classification import TextClassification
 
 FACTORY = """
 from torch import nn
@@ -75,3 +77,16 @@ def test_a_factory_model_needs_a_tokenizer(tmp_path: Path, tokenizer: Path) -> N
     task(tmp_path, tokenizer)
     with pytest.raises(UserError, match=r"data\.preprocessing\.tokenizer: missing"):
         make_task(DataSpec(files={"all": "all.jsonl"}), ModelSpec(factory="models.py:Bag", task="text-classification"), Workload(), tmp_path)
+
+
+def test_training_batches_end_with_their_longest_text() -> None:
+    mask = np.array([[1, 1, 0, 0], [1, 1, 1, 0]])
+    arrays = {"input_ids": np.arange(8).reshape(2, 4), "attention_mask": mask, "labels": np.array([0, 1])}
+    task = TextClassification({"train": arrays, "search": arrays}, "0", {}, 2, batch_size=2, trims=True)
+    (training,) = task.batches("train", seed=0)
+    (ranked,) = task.batches("search")
+    assert training.inputs["input_ids"].shape == (2, 3)
+    assert training.inputs["attention_mask"].sum() == mask.sum()
+    assert ranked.inputs["input_ids"].shape == (2, 4)
+    (kept,) = dataclasses.replace(task, trims=False).batches("train", seed=0)
+    assert kept.inputs["input_ids"].shape == (2, 4)
