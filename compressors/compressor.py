@@ -40,12 +40,14 @@ class GraphEdit:
         weight_bits: ``[sites]`` bits of each weight, 32 where unquantized.
         activation_bits: ``[sites]`` bits of each site's input activation, 32 where unquantized.
         dynamic: whether activations are quantized at run time.
+        sparse: for each site whose weight holds zeros that stay, by name, their pattern: ``2:4`` and the like, or ``unstructured``.
     """
 
     kept: Mapping[str, NDArray[np.int64]]
     weight_bits: NDArray[np.int64]
     activation_bits: NDArray[np.int64]
     dynamic: bool = False
+    sparse: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def identity(cls, graph: ModelGraph) -> Self:

@@ -23,6 +23,7 @@ __all__ = ["RECIPE_VERSION", "Recipe", "fingerprint", "misplaced_steps", "step_c
 RECIPE_VERSION = 1
 _BUILT_IN = {
     "prune": "compressors.pruning:Prune",
+    "sparsify": "compressors.sparsity:Sparsify",
     "distill": "compressors.distillation:Distill",
     "quantize": "compressors.quantization:Quantize",
 }

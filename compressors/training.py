@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compressors.context import Batch, TrainingData, logits_of
 from compressors.errors import DivergedError, OutOfMemoryError
+from compressors.sparsity import zeros_held
 
 __all__ = ["Schedule", "TrainingSpec", "learning_rate_at", "train"]
 
@@ -84,7 +85,7 @@ def train(
     prefix: str = "",
     baseline: float | None = None,
 ) -> nn.Module:
-    """Train ``model`` in place and leave it in eval mode.
+    """Train ``model`` in place and leave it in eval mode. Zeros of weights that were made sparse stay zeros.
 
     Args:
         model: any module; called with keyword inputs.
@@ -114,7 +115,7 @@ def train(
     # Convolutions of this layout train about 1.25 times faster on CPUs; other weights have no layout.
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     step, epoch, started = 0, 0, time.monotonic()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), zeros_held(model):
         torch.manual_seed(seed)
         while step < last:
             running = 0.0

@@ -8,6 +8,8 @@ fresh instance without any trace::
      "dims": [[parameter, dim, [[axis or number, ...], ...]], ...],
      "dropped": [block, ...]}
 
+Other steps note more beside it (``note``); a cut carries that over.
+
 Indices are always those of the uncompressed model, so that cuts compose.
 """
 
@@ -28,7 +30,7 @@ from compressors.graph.attributes import patch_attributes
 from compressors.graph.blocks import Block, drop
 from compressors.graph.model_graph import ModelGraph
 
-__all__ = ["STRUCTURE_VERSION", "cut", "dim_mask", "kept_units", "rebuild", "structure_of"]
+__all__ = ["STRUCTURE_VERSION", "cut", "dim_mask", "kept_units", "note", "rebuild", "structure_of", "weight_names"]
 
 STRUCTURE_VERSION = 1
 
@@ -90,6 +92,17 @@ def structure_of(graph: ModelGraph, kept: Kept) -> dict[str, Any]:
     }
 
 
+def weight_names(model: nn.Module, weight: str) -> tuple[str, ...]:
+    """Names of the parameters that stand for a weight of the uncompressed model now: none where its block was dropped."""
+    return (weight,) if any(name == weight for name, _ in model.named_parameters(remove_duplicate=False)) else ()
+
+
+def note(model: nn.Module, graph: ModelGraph, **entries: Any) -> None:
+    """Add entries to the structure of ``model``, in place: what a step other than a cut has done, as plain data."""
+    structure = getattr(model, "compareto_structure", None) or structure_of(graph, {})
+    model.compareto_structure = {**structure, **entries}  # type: ignore[assignment]
+
+
 def cut(model: nn.Module, graph: ModelGraph, kept: Kept) -> nn.Module:
     """A copy of ``model`` with only the ``kept`` units of each axis.
 
@@ -106,7 +119,8 @@ def cut(model: nn.Module, graph: ModelGraph, kept: Kept) -> nn.Module:
         missing = sorted(set(map(int, indices)) - set(already[name])) if name in already else []
         if missing:
             raise CompressionError(f"axis {name!r}: units {missing[:8]} were cut by an earlier step")
-    return _apply(copy.deepcopy(model), structure_of(graph, {**already, **kept}), already)
+    noted = getattr(model, "compareto_structure", None) or {}
+    return _apply(copy.deepcopy(model), {**noted, **structure_of(graph, {**already, **kept})}, already)
 
 
 def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
@@ -117,7 +131,7 @@ def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
     """
     if structure.get("version") != STRUCTURE_VERSION:
         raise CompressionError(f"structure version {structure.get('version')!r}; accepted: {STRUCTURE_VERSION}")
-    if kept_units(model):
+    if getattr(model, "compareto_structure", None):
         raise CompressionError("the model has been cut before: rebuild starts from an uncompressed instance")
     return _apply(copy.deepcopy(model), dict(structure), {})
 
