@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from compressors.checkpoint import CHECKPOINT_VERSION
 from compressors.compressor import GraphEdit
 from compressors.context import Context
 from compressors.errors import DivergedError, OutOfMemoryError
-from compressors.graph.surgery import rebuild
+from compressors.graph.surgery import STRUCTURE_VERSION, rebuild
 from compressors.pruning import score
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
@@ -137,7 +138,8 @@ class StageRunner:
 
     def _root(self) -> str:
         p = self.prepared
-        return state_key("model", _STAGES_VERSION, p.model_key, p.data_key, p.versions["torch"], p.versions.get("torchao", ""), self.device.type, "float32")
+        layout = (_STAGES_VERSION, CHECKPOINT_VERSION, STRUCTURE_VERSION, p.graph.fingerprint)
+        return state_key("model", *layout, p.model_key, p.data_key, p.versions["torch"], p.versions.get("torchao", ""), self.device.type, "float32")
 
     def _keys(self, recipe: Recipe, replicate: int, budget: float) -> list[str]:
         keys: list[str] = []
