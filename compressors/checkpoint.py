@@ -21,7 +21,7 @@ from compressors.compressor import GraphEdit
 from compressors.errors import CompressionError, TraceError, UserError
 from compressors.graph.surgery import rebuild
 
-__all__ = ["CHECKPOINT_VERSION", "load", "save"]
+__all__ = ["CHECKPOINT_VERSION", "follow_mode", "load", "save"]
 
 CHECKPOINT_VERSION = 1
 _STRUCTURE, _WEIGHTS = "structure.json", "model.safetensors"
@@ -51,7 +51,7 @@ def save(model: nn.Module, folder: str | Path) -> None:
 
 
 def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
-    """The saved model, bit for bit, in eval mode.
+    """The saved model, bit for bit, in train or eval mode as ``model`` is, else in eval mode (which a quantized model always is in).
 
     Args:
         folder: written by ``save``.
@@ -77,7 +77,21 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
         loaded.compareto_structure = content["structure"]
     if content["architecture"] is not None:
         loaded.compareto_architecture = content["architecture"]
-    return loaded.eval()
+    return follow_mode(loaded, fresh)
+
+
+def follow_mode(model: nn.Module, original: nn.Module) -> nn.Module:
+    """Put ``model``, made from ``original``, module by module into its train or eval mode; what is new follows the module that it is in."""
+    from compressors.targets.exported import ExportedModel
+
+    if isinstance(model, ExportedModel):
+        return model
+    modes = {name: module.training for name, module in original.named_modules()}
+    for name, module in model.named_modules():
+        while name not in modes:
+            name = name.rpartition(".")[0]
+        module.training = modes[name]
+    return model
 
 
 def _unshared(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compressors.checkpoint import follow_mode
 from compressors.context import Context, TrainingData
 from compressors.errors import UserError
 from compressors.graph import ModelGraph, trace
@@ -35,10 +37,12 @@ def compress(
     seed: int = 0,
     log: Callable[[str], None] = _discard,
 ) -> nn.Module:
-    """A compressed copy of ``model``, in eval mode; the model itself is left as it was.
+    """A compressed copy of ``model``, in train or eval mode as the model is; the model itself is left as it was.
+
+    What was quantized is in eval mode: an exported graph has no other.
 
     Args:
-        model: any module that ``torch.export`` accepts.
+        model: any uncompressed module that ``torch.export`` accepts.
         recipe: a recipe, or its plain list of steps.
         example_inputs: the inputs of one forward pass, by position or by keyword.
         data: examples and loss; needed by distillation, static quantization and the criteria that measure gradients.
@@ -47,23 +51,33 @@ def compress(
         log: receives one plain line at a time.
 
     Raises:
-        UserError: the recipe is invalid, names what the model does not have, or needs data where there is none.
+        UserError: the model cannot be traced, or was compressed before; the recipe is invalid, names what the model does not have, or needs data where there
+            is none.
         TrialError: the recipe cannot be applied, training diverges, or memory does not suffice.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.from_plain(recipe)
+    if getattr(model, "compareto_structure", None) is not None:
+        raise UserError("the model has been compressed before; put all steps into one recipe, and apply it to the uncompressed model")
     graph = trace(model, example_inputs)
     problems = list(_problems(recipe, graph, data))
     if problems:
         raise UserError("\n".join(problems))
     teacher = copy.deepcopy(model).eval().requires_grad_(False)
     scores = {criterion: _score(model, graph, criterion, data) for criterion in recipe.criteria()}
-    inputs = dict(example_inputs) if isinstance(example_inputs, Mapping) else dict(zip(graph.inputs, example_inputs, strict=True))
+    inputs = dict(example_inputs) if isinstance(example_inputs, Mapping) else _named(model, example_inputs)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     context = Context(data, teacher, graph, inputs, target_named(target), device=device, log=log)
     smaller = copy.deepcopy(model)
     for i, (step, edit) in enumerate(zip(recipe.steps, recipe.plan(graph, scores), strict=True)):
         smaller = step.apply(smaller, edit, dataclasses.replace(context, seed=step_seed(seed, recipe, i)))
-    return smaller.eval()
+    return follow_mode(smaller, model)
+
+
+def _named(model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    bound = inspect.signature(model.forward).bind(*inputs).arguments
+    if not all(isinstance(value, Tensor) for value in bound.values()):
+        raise UserError(f"{type(model).__name__}.forward takes its inputs as *args; give them names, by which compressed models are called")
+    return bound
 
 
 def step_seed(seed: int, recipe: Recipe, step: int) -> int:

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
-from compressors.errors import TraceError
 from compressors.graph.axes import assign_axes
 from compressors.graph.blocks import Stack, find_stacks
 from compressors.graph.followable import unfollowed_axes
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.operators import describe
 from compressors.graph.propagation import propagate
+from compressors.graph.untraceable import check_inputs, check_sizes, not_exported, not_run
 
 __all__ = ["trace"]
 
-_ADVICE = ("For ", "If you suspect", "The error above", "consider using", "To fix the error")
-"""How lines of torch's messages start that tell its own developers what to do."""
+_LOGGERS = ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
+"""Print what is raised as well."""
 
 
 def trace(model: nn.Module, example_inputs: Sequence[Tensor] | Mapping[str, Tensor], *, check_cuts: bool = True) -> ModelGraph:
     """Trace ``model`` at the sizes of ``example_inputs``. The model is left as it was.
+
+    A model on the meta device is traced without weights; cut models are then compared by the shapes of their outputs alone, so that code which cuts in the
+    wrong place without a complaint goes unnoticed.
 
     Args:
         model: any module that ``torch.export`` accepts.
@@ -41,46 +46,67 @@ def trace(model: nn.Module, example_inputs: Sequence[Tensor] | Mapping[str, Tens
         check_cuts: run the model with every prunable axis cut, and fix those that its Python code cannot follow.
 
     Raises:
-        TraceError: the model cannot be run or exported; says what failed.
+        TraceError: the model cannot be run or exported; says where, and what to change.
     """
-    args, kwargs = ((), dict(example_inputs)) if isinstance(example_inputs, Mapping) else (tuple(example_inputs), {})
-    for name, value in (*kwargs.items(), *((str(i), v) for i, v in enumerate(args))):
-        if not isinstance(value, Tensor):
-            raise TraceError(f"example input {name!r} must be a tensor, got {type(value).__name__}")
+    args, kwargs = check_inputs(example_inputs)
     with _evaluating(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        call, args, kwargs = _caller(model, args, kwargs)
         try:
-            outputs = model(*args, **kwargs)
+            outputs = call(model)
         except Exception as error:
-            raise TraceError(f"the model does not run on the example inputs: {type(error).__name__}: {error}") from error
+            raise not_run(model, args, kwargs, error) from error
         program = _export(model, args, kwargs)
-        stacks = find_stacks(model, lambda m: m(*args, **kwargs))
+        check_sizes(model, program)
+        stacks = find_stacks(model, call)
         graph = _build(model, program, _judged(outputs, program), stacks)
         if check_cuts:
-            reasons = unfollowed_axes(model, graph, lambda m: _outputs(m(*args, **kwargs)))
+            reasons = unfollowed_axes(_as_it_is(model), graph, lambda m: _outputs(call(m)))
             if reasons:
                 axes = tuple(dataclasses.replace(axis, fixed=axis.fixed or reasons.get(axis.name)) for axis in graph.axes)
                 graph = dataclasses.replace(graph, axes=axes)
     return dataclasses.replace(graph, fingerprint=_fingerprint(graph))
 
 
+def _as_it_is(model: nn.Module) -> nn.Module:
+    """The same module without the memory of earlier cuts, whose indices are not those of this trace."""
+    if getattr(model, "compareto_structure", None) is None:
+        return model
+    plain = copy.copy(model)
+    del plain.compareto_structure
+    return plain
+
+
+def _caller(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> tuple[Callable[[nn.Module], Any], tuple[Tensor, ...], dict[str, Tensor]]:
+    """What runs a model on the example inputs, and these, on the meta device where the model lies there."""
+    if not any(tensor.is_meta for tensor in (*model.parameters(), *args, *kwargs.values())):
+        return (lambda m: m(*args, **kwargs)), args, kwargs
+    args, kwargs = tuple(value.to("meta") for value in args), {name: value.to("meta") for name, value in kwargs.items()}
+    # Libraries ask plain meta tensors for values (is anything masked?), which they know better of a fake one.
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    fakes, named = [mode.from_tensor(value) for value in args], {name: mode.from_tensor(value) for name, value in kwargs.items()}
+
+    def call(m: nn.Module) -> Any:
+        with mode:
+            return m(*fakes, **named)
+
+    return call, args, kwargs
+
+
 def _export(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> ExportedProgram:
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         # It prints the graph so far to stderr before it raises.
         with contextlib.redirect_stderr(io.StringIO()):
             return torch.export.export(model, args, kwargs, strict=False)
     except Exception as error:
-        lines = [line for line in str(error).strip().splitlines() if line.strip() and not line.startswith(_ADVICE)]
-        raise TraceError(
-            f"torch.export cannot trace {type(model).__name__}: {lines[0] if lines else type(error).__name__}\n"
-            "a traceable forward does not branch on the values of tensors and calls no code outside torch"
-            + (f"\n{chr(10).join(lines[1:12])}" if len(lines) > 1 else "")
-        ) from error
+        raise not_exported(model, args, kwargs, error) from error
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _build(model: nn.Module, program: ExportedProgram, judged: frozenset[int] | None, stacks: list[Stack]) -> ModelGraph:

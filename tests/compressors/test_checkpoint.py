@@ -57,6 +57,15 @@ def test_a_pruned_model_can_be_compressed_further_after_loading(tmp_path, points
     loaded(x=torch.randn(4, 2)).sum().backward()
 
 
+def test_a_loaded_model_is_in_the_mode_of_the_instance(saved, point_net):
+    fresh = point_net().train()
+    fresh.norm.eval()
+    loaded = load(saved, fresh)
+    assert [module.training for module in loaded.modules()] == [module.training for module in fresh.modules()]
+    assert loaded.training
+    assert not load(saved, point_net()).training
+
+
 def test_the_files_hold_no_code_and_no_pickle(tmp_path, point_net):
     save(point_net(), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "structure.json"]

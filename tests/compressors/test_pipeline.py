@@ -53,6 +53,41 @@ def test_what_the_caller_forgot_is_said(recipe: list[dict[str, Any]], said: str)
         compress(model(), recipe, INPUTS)
 
 
+def test_the_copy_is_in_the_mode_of_the_model_module_by_module() -> None:
+    original = model().train()
+    original[1].eval()
+    smaller = compress(original, PRUNE, INPUTS)
+    assert [module.training for module in smaller.modules()] == [module.training for module in original.modules()]
+    assert (smaller.training, smaller[1].training) == (True, False)  # type: ignore[index]
+    assert not compress(model(), PRUNE, INPUTS).training
+
+
+def test_a_compressed_model_is_not_compressed_again() -> None:
+    with pytest.raises(UserError, match="put all steps into one recipe"):
+        compress(compress(model(), PRUNE, INPUTS), PRUNE, INPUTS)
+
+
+class Variadic(nn.Sequential):
+    def forward(self, *inputs: Any) -> Any:
+        return super().forward(inputs[0])
+
+
+def test_inputs_without_names_are_said() -> None:
+    with pytest.raises(UserError, match=r"takes its inputs as \*args; give them names"):
+        compress(Variadic(nn.Conv2d(3, 8, 3)), PRUNE, INPUTS)
+
+
+@pytest.mark.parametrize("ratio", [1, 1.5, -0.1, {"channels": 1.0}])
+def test_a_ratio_that_would_empty_a_layer_is_said(ratio: Any) -> None:
+    with pytest.raises(UserError, match=r"recipe\[0\].prune.ratio.* must be a number in \[0, 1\)"):
+        compress(model(), [{"prune": {"ratio": ratio}}], INPUTS)
+
+
+def test_any_ratio_below_one_keeps_a_unit() -> None:
+    smaller = compress(model(), [{"prune": {"ratio": {"channels": 0.999}}}], INPUTS)
+    assert smaller[0].out_channels == 1  # type: ignore[index]
+
+
 def test_an_unknown_target_is_said() -> None:
     with pytest.raises(UserError, match="onxruntime"):
         compress(model(), PRUNE, INPUTS, target="onxruntime")

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from compressors.errors import TraceError
 from compressors.graph import Shapes, trace
 from compressors.graph.surgery import cut
 
@@ -80,22 +79,29 @@ def test_key_heads_shared_by_query_heads_are_cut_together(families):
     assert (attention.q_proj.out_features, attention.k_proj.out_features, attention.o_proj.in_features) == (16, 8, 16)
 
 
-class OptionalTensor(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(4, 4)
-
-    def forward(self, x):
-        return self.linear(x) if x.sum() > 0 else x
-
-
-def test_a_branch_on_data_is_a_trace_error():
-    with pytest.raises(TraceError, match="OptionalTensor"):
-        trace(OptionalTensor(), {"x": torch.randn(2, 4)})
+@pytest.mark.parametrize("family", ["bert", "mistral", "resnet20"])
+def test_a_model_without_weights_is_traced_on_the_meta_device(families, family):
+    model, inputs = families(family)
+    graph = trace(model, inputs)
+    bare = trace(model.to("meta"), inputs)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert (bare.axes, bare.parameters, bare.macs) == (graph.axes, graph.parameters, graph.macs)
 
 
-def test_inputs_that_do_not_fit_are_a_trace_error():
-    with pytest.raises(TraceError, match="does not run on the example inputs"):
-        trace(nn.Linear(4, 4), (torch.randn(2, 5),))
-    with pytest.raises(TraceError, match="must be a tensor"):
-        trace(nn.Linear(4, 4), {"input": [1.0]})
+def test_a_model_that_was_cut_is_traced_as_it_is_now(families):
+    model, inputs = families("bert")
+    graph = trace(model, inputs)
+    smaller = trace(cut(model, graph, {"bert.encoder.layer.0.intermediate.dense": [1, 2, 3]}), inputs)
+    sizes = {axis.name: axis.size for axis in smaller.prunable}
+    assert sizes == {axis.name: axis.size for axis in graph.prunable} | {"bert.encoder.layer.0.intermediate.dense": 3}
+
+
+def test_the_heads_of_a_single_key_group_stay():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 1}
+    graph = trace(LlamaForCausalLM(LlamaConfig(**config, use_cache=False)), (torch.ones(1, 4, dtype=torch.long),))
+    assert {axis.kind for axis in graph.prunable} == {"hidden", "ffn"}
+    (heads,) = [axis for axis in graph.axes if axis.kind == "heads"]
+    assert heads.fixed
+    assert not [axis for axis in graph.prunable if axis.size == 1]
