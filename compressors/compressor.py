@@ -40,6 +40,7 @@ class GraphEdit:
         weight_bits: ``[sites]`` bits of each weight, 32 where unquantized.
         activation_bits: ``[sites]`` bits of each site's input activation, 32 where unquantized.
         dynamic: whether activations are quantized at run time.
+        ranks: for each layer that is factorised, by the name of its module, its rank.
         sparse: for each site whose weight holds zeros that stay, by name, their pattern: ``2:4`` and the like, or ``unstructured``.
     """
 
@@ -47,6 +48,7 @@ class GraphEdit:
     weight_bits: NDArray[np.int64]
     activation_bits: NDArray[np.int64]
     dynamic: bool = False
+    ranks: Mapping[str, int] = field(default_factory=dict)
     sparse: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -66,6 +68,9 @@ class GraphEdit:
             f"{a.modules[i]}:block" for a in graph.axes if a.kind == "blocks" and a.name in self.kept for i in set(range(a.size)) - set(self.kept[a.name])
         }
         widths[0, [a.name in dropped for a in graph.axes]] = 0
+        for module, rank in self.ranks.items():
+            widths[0, graph.axis_index(f"{module}:rank")] = rank
+            widths[0, graph.axis_index(f"{module}:dense")] = 0
         return Shapes(widths, self.weight_bits[None].copy(), self.activation_bits[None].copy(), np.array([self.dynamic]))
 
 

@@ -16,8 +16,8 @@ from compressors.context import Context, TrainingData
 from compressors.errors import UserError
 from compressors.graph import ModelGraph, trace
 from compressors.graph.patterns import unmatched_patterns
-from compressors.pruning import CRITERIA, score
 from compressors.recipe import Recipe, fingerprint
+from compressors.scoring import scores_of
 from compressors.targets import target_named
 
 __all__ = ["compress", "step_seed"]
@@ -63,7 +63,7 @@ def compress(
     if problems:
         raise UserError("\n".join(problems))
     teacher = copy.deepcopy(model).eval().requires_grad_(False)
-    scores = {criterion: _score(model, graph, criterion, data) for criterion in recipe.criteria()}
+    scores = {name: scores_of(model, graph, name, data) for name in recipe.criteria()}
     inputs = dict(example_inputs) if isinstance(example_inputs, Mapping) else _named(model, example_inputs)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     context = Context(data, teacher, graph, inputs, target_named(target), device=device, log=log)
@@ -83,12 +83,6 @@ def _named(model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
 def step_seed(seed: int, recipe: Recipe, step: int) -> int:
     """The seed of one step: it depends on what is computed up to and including that step, in [0, 2**31)."""
     return int(fingerprint([seed, Recipe(recipe.steps[: step + 1]).fingerprint])[:8], 16) & 0x7FFFFFFF
-
-
-def _score(model: nn.Module, graph: ModelGraph, criterion: str, data: TrainingData | None) -> Any:
-    if data is None or not CRITERIA[criterion].needs_data:
-        return score(model, graph, criterion)
-    return score(model, graph, criterion, data.batches("calibration"), data.loss)
 
 
 def _problems(recipe: Recipe, graph: ModelGraph, data: TrainingData | None) -> Any:

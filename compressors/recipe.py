@@ -24,6 +24,7 @@ RECIPE_VERSION = 1
 _BUILT_IN = {
     "prune": "compressors.pruning:Prune",
     "sparsify": "compressors.sparsity:Sparsify",
+    "low_rank": "compressors.low_rank:LowRank",
     "distill": "compressors.distillation:Distill",
     "quantize": "compressors.quantization:Quantize",
 }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from compressors.graph import ModelGraph
+from compressors.graph import INDICATORS, ModelGraph
 from evaluators.devices.device_model import DeviceModel
 
 __all__ = ["describe"]
@@ -32,7 +32,7 @@ def describe(graph: ModelGraph, example_inputs: Mapping[str, Tensor], devices: S
         "axes": [
             {"name": a.name, "kind": a.kind, "size": a.size, "fixed": a.fixed, "modules": list(a.modules)}
             for a in graph.axes
-            if a.kind not in ("input", "block")
+            if a.kind not in ("input", *INDICATORS)
         ],
         "sites": _sites(graph),
         "modules": _modules(graph, depth),
@@ -65,7 +65,10 @@ def _modules(graph: ModelGraph, depth: int) -> list[dict[str, Any]]:
     for operator in graph.operators:
         if operator.macs.terms:
             macs[_prefix(operator.module, depth)] += int(operator.macs.evaluate(widths)[0])
-    return [{"name": name, "parameters": parameters[name], "macs": macs[name]} for name in dict.fromkeys((*parameters, *macs))]
+    # The factors of layers that are whole have neither.
+    return [
+        {"name": name, "parameters": parameters[name], "macs": macs[name]} for name in dict.fromkeys((*parameters, *macs)) if parameters[name] or macs[name]
+    ]
 
 
 def _prefix(module: str, depth: int) -> str:

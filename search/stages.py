@@ -22,8 +22,8 @@ from compressors.compressor import GraphEdit
 from compressors.context import Context
 from compressors.errors import DivergedError, OutOfMemoryError
 from compressors.graph.surgery import STRUCTURE_VERSION, rebuild
-from compressors.pruning import score
 from compressors.recipe import Recipe
+from compressors.scoring import scores_of
 from evaluators.metric import Estimate
 from evaluators.tasks.array_task import module_predict
 from search.cache import Cache
@@ -167,7 +167,7 @@ class StageRunner:
         with self.cache.computing(key):
             found = self.cache.get(key)
             if found is None:
-                values = score(p.model, p.graph, criterion, p.task.batches("calibration"), p.task.loss)
+                values = scores_of(p.model, p.graph, criterion, p.task)
                 self.cache.put(key, lambda folder: np.savez(str(folder / "scores.npz"), allow_pickle=False, **values))
             else:
                 with np.load(found / "scores.npz", allow_pickle=False) as stored:

@@ -1,8 +1,8 @@
 """The traced model: axes, sites, operators and shapes, read by everything else."""
 
-from compressors.graph.model_graph import Axis, ModelGraph, Operator, ParameterDim, Site, TensorInfo
+from compressors.graph.model_graph import INDICATORS, Axis, ModelGraph, Operator, ParameterDim, Site, TensorInfo
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
 from compressors.graph.tracing import trace
 
-__all__ = ["Axis", "ModelGraph", "Operator", "ParameterDim", "Polynomial", "Shapes", "Site", "TensorInfo", "trace"]
+__all__ = ["INDICATORS", "Axis", "ModelGraph", "Operator", "ParameterDim", "Polynomial", "Shapes", "Site", "TensorInfo", "trace"]

@@ -78,7 +78,7 @@ def _problem(model: nn.Module, graph: ModelGraph, axes: list[Axis], run: Callabl
         if any(axis.coupled for axis in axes) or a.is_meta:
             continue
         tolerance = max(_TOLERANCE, 8 * torch.finfo(a.dtype).eps)
-        if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max().clamp(min=1e-6)), equal_nan=True):
+        if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.nan_to_num().abs().max().clamp(min=1e-6)), equal_nan=True):
             return "it computes something else"
     return None
 

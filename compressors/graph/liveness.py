@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def activation_peak(graph: ModelGraph, shapes: Shapes) -> NDArray[np.int64]:
     """Largest number of floating-point activation elements alive at any op, ``[candidates]``.
 
     Views share the storage of what they view. An elementwise op writes over an operand of the same size that nothing reads
-    later, as memory planners do. Parameters are not counted; inputs are, while they are needed.
+    later, as memory planners do. Parameters are not counted; inputs are, while they are needed: what an operator reads for some candidates only is let go
+    by the operator before it for the others.
     """
     storage = {i: _root(graph, i) for i in range(len(graph.tensors))}
     counted = {r for r in storage.values() if graph.tensors[r].role in ("activation", "input") and graph.tensors[r].floating}
@@ -29,6 +31,13 @@ def activation_peak(graph: ModelGraph, shapes: Shapes) -> NDArray[np.int64]:
     for position, operator in enumerate(graph.operators):
         for tensor in operator.inputs:
             last[storage[tensor]] = position
+    # What the operator at a position lets go of a storage that the next one, its last reader, reads for some candidates only.
+    early = {
+        (position - 1, storage[tensor]): Polynomial.constant(1) + read * -1
+        for position, operator in enumerate(graph.operators)
+        for tensor, read in operator.conditional
+        if last[storage[tensor]] == position
+    }
     elements = {r: graph.tensors[r].elements for r in counted}
     alive = {r for r in counted if graph.tensors[r].role == "input"}
     current = sum((elements[r].evaluate(shapes.widths) for r in alive), np.zeros(len(shapes), dtype=np.int64))
@@ -48,8 +57,11 @@ def activation_peak(graph: ModelGraph, shapes: Shapes) -> NDArray[np.int64]:
             alive.add(r)
         peak = np.maximum(peak, current)
         for r in dying:
-            current = current - elements[r].evaluate(shapes.widths)
+            gone = elements[r] if (position - 1, r) not in early else elements[r] * (Polynomial.constant(1) + early[position - 1, r] * -1)
+            current = current - gone.evaluate(shapes.widths)
             alive.discard(r)
+        for r in (storage[t] for t in operator.inputs if (position, storage[t]) in early):
+            current = current - (elements[r] * early[position, r]).evaluate(shapes.widths)
     return peak
 
 

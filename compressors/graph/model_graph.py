@@ -15,7 +15,11 @@ from compressors.graph.liveness import activation_peak
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
 
-__all__ = ["Axis", "ModelGraph", "Operator", "ParameterDim", "Site", "TensorInfo"]
+__all__ = ["INDICATORS", "Axis", "ModelGraph", "Operator", "ParameterDim", "Site", "TensorInfo"]
+
+
+INDICATORS = ("block", "rank", "dense")
+"""Kinds of axes that only tell what other decisions come to: whether a block is there, and of a layer that is factorised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Axis:
         name: the module that produces it (the first one in execution order), unique in the graph.
         kind: ``channels``, ``ffn``, ``heads``, ``kv_groups``, ``hidden`` (a residual stream), ``head_dim``, ``vocabulary``,
             ``blocks`` (the depth of a stack: its units are whole blocks), ``block`` (whether one block is there: 1 or 0; follows its stack),
+            ``rank`` (of a layer that is factorised, 0 where it is whole) and ``dense`` (1 where it is whole, else 0),
             ``input`` (batch, sequence, image size) or ``constant`` (a size that the code sets, such as padding; it only fills a ``ParameterDim``).
         size: units in the uncompressed model.
         fixed: why it cannot be cut, or None where it can.
@@ -65,10 +70,11 @@ class Site:
         name: the weight's name in the state dict.
         module: the module that owns it.
         operator: ``conv``, ``linear`` or ``embedding``.
-        elements: weight elements.
-        channels: output channels (rows for an embedding): one scale each.
+        elements: weight elements, those of both factors where it is factorised.
+        channels: output channels (rows for an embedding).
         bias: whether the operator adds a bias (after folding a following batch norm into it).
         shared: whether the same weight is used by more than one operator (tied embeddings).
+        parts: elements and channels (one scale each) of each tensor that it is stored as: itself, and its two factors; what is not there has none.
     """
 
     name: str
@@ -78,6 +84,7 @@ class Site:
     channels: Polynomial
     bias: bool
     shared: bool = False
+    parts: tuple[tuple[Polynomial, Polynomial], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,8 @@ class Operator:
         macs: multiply-accumulates; zero for anything but convolutions and matrix products.
         inputs, outputs: indices into ``ModelGraph.tensors``.
         site: index into ``ModelGraph.sites`` or None.
-        present: 1 where the blocks that it belongs to are there, else 0; ``macs`` is 0 with it.
+        present: 1 where it is executed, else 0 (a block that was dropped, a factor of a layer that is whole); ``macs`` is 0 with it.
+        conditional: inputs that it only reads where the second value is 1; where it is 0, the operator before it does.
     """
 
     name: str
@@ -127,6 +135,7 @@ class Operator:
     outputs: tuple[int, ...]
     site: int | None = None
     present: Polynomial = Polynomial.constant(1)  # noqa: RUF009 - immutable
+    conditional: tuple[tuple[int, Polynomial], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -212,7 +221,7 @@ class ModelGraph:
     @cached_property
     def module_names(self) -> tuple[str, ...]:
         """Every name a pattern can match, sorted."""
-        names = {name for axis in self.axes for name in (axis.name, *axis.modules)}
+        names = {name for axis in self.axes if axis.kind not in INDICATORS for name in (axis.name, *axis.modules)}
         return tuple(sorted(names | {n for site in self.sites for n in (site.name, site.module)}))
 
 

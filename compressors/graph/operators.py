@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 from compressors.graph.axes import AxisTable
 from compressors.graph.model_graph import Operator, Site, TensorInfo
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.propagation import Propagation, Step, Value
+from compressors.graph.ranks import Factors, middle
+from compressors.graph.rules import Dims
 
 __all__ = ["describe"]
 
 
-def describe(found: Propagation, table: AxisTable) -> tuple[tuple[TensorInfo, ...], tuple[Operator, ...], tuple[Site, ...]]:
-    """Tensors (parameters and inputs first), operators in execution order, and sites."""
+def describe(found: Propagation, table: AxisTable, factors: Mapping[Value, Factors]) -> tuple[tuple[TensorInfo, ...], tuple[Operator, ...], tuple[Site, ...]]:
+    """Tensors (parameters and inputs first), operators in execution order, and sites; weights that can be factorised stand beside their factors."""
     values: dict[Value, int] = {}
-    for value in (*found.parameters.values(), *found.inputs.values(), *found.constants):
+    halves = [half for each in factors.values() for half in (each.first, each.second)]
+    for value in (*found.parameters.values(), *halves, *found.inputs.values(), *found.constants):
         values.setdefault(value, len(values))
     steps = [step for step in found.steps if step.outputs]
+    middles = {id(step): middle(step, factors[weight]) for step in steps if (weight := _weight(step)) is not None and weight in factors}
     for step in steps:
-        for value in (*step.inputs, *step.outputs):
+        for value in (*step.inputs, *([middles[id(step)]] if id(step) in middles else []), *step.outputs):
             values.setdefault(value, len(values))
     inner = _inner(found, steps)
-    tensors = tuple(_tensor(value, values, table, inner.get(value, "")) for value in values)
+    inner |= {half: half.name for half in halves} | {middles[id(step)]: step.call.module for step in steps if id(step) in middles}
+    tensors = tuple(_tensor(value, values, table, inner.get(value, ""), factors) for value in values)
     uses = Counter(value for step in steps for value in step.inputs)
     normalised = {step.arguments["input"] for step in steps if step.call.name == "batch_norm"}
     sites: dict[Value, Site] = {}
@@ -32,7 +39,10 @@ def describe(found: Propagation, table: AxisTable) -> tuple[tuple[TensorInfo, ..
         weight = _weight(step)
         if weight is not None:
             folded = step.outputs[0] in normalised and uses[step.outputs[0]] == 1
-            sites[weight] = _site(step, weight, folded, table, known=sites.get(weight))
+            sites[weight] = _site(step, weight, folded, table, factors.get(weight), known=sites.get(weight))
+        if weight is not None and weight in factors:
+            operators += _pair(step, factors[weight], middles[id(step)], values, table, _op_class(step, weight), list(sites).index(weight))
+            continue
         operators.append(
             Operator(
                 name=step.call.node.name,
@@ -47,6 +57,44 @@ def describe(found: Propagation, table: AxisTable) -> tuple[tuple[TensorInfo, ..
             )
         )
     return tensors, tuple(operators), tuple(sites.values())
+
+
+def _pair(step: Step, factors: Factors, between: Value, values: Mapping[Value, int], table: AxisTable, op_class: str, site: int) -> tuple[Operator, Operator]:
+    """The first factor, which is there where the layer is factorised, and the layer, which then multiplies by the second one alone."""
+    module, present, rank = step.call.module, table.present(step.call.module), Polynomial.axis(table.index[factors.rank])
+    source = step.arguments.get("input", step.arguments.get("mat1"))
+    assert source is not None, "linear layers and convolutions have an input"
+    first = Operator(
+        name=f"{step.call.node.name}_first",
+        target=str(step.target),
+        module=module,
+        op_class=op_class,
+        macs=_product(between.dims, table) * table.polynomial(factors.first.dims[1]) * present,
+        inputs=(values[source], values[factors.first]),
+        outputs=(values[between],),
+        site=site,
+        present=present * factors.factorised,
+    )
+    second = Operator(
+        name=step.call.node.name,
+        target=str(step.target),
+        module=module,
+        op_class=op_class,
+        macs=(_macs(step, table) * factors.dense + _product(step.outputs[0].dims, table) * rank) * present,
+        inputs=(*(values[value] for value in step.inputs), values[between], values[factors.second]),
+        outputs=tuple(values[value] for value in step.outputs),
+        site=site,
+        present=present,
+        conditional=((values[source], factors.dense),),
+    )
+    return first, second
+
+
+def _product(dims: Dims, table: AxisTable) -> Polynomial:
+    total = Polynomial.constant(1)
+    for dim in dims:
+        total = total * table.polynomial(dim)
+    return total
 
 
 def _inner(found: Propagation, steps: list[Step]) -> dict[Value, str]:
@@ -73,21 +121,18 @@ def _common(a: str, b: str) -> str:
     return ".".join(parts)
 
 
-def _tensor(value: Value, values: dict[Value, int], table: AxisTable, where: str) -> TensorInfo:
+def _tensor(value: Value, values: Mapping[Value, int], table: AxisTable, where: str, factors: Mapping[Value, Factors]) -> TensorInfo:
     dims = tuple(table.polynomial(dim) for dim in value.dims)
-    elements = table.present(where)
-    for dim in dims:
-        elements = elements * dim
+    elements = table.present(where) * _product(value.dims, table)
+    if value in factors:
+        elements = elements * factors[value].dense
     return TensorInfo(value.name, value.role, dims, elements, value.floating, None if value.alias_of is None else values[value.alias_of])
 
 
 def _macs(step: Step, table: AxisTable) -> Polynomial:
     total = Polynomial.constant(0)
     for dims in step.call.macs:
-        product = Polynomial.constant(1)
-        for dim in dims:
-            product = product * table.polynomial(dim)
-        total = total + product
+        total = total + _product(dims, table)
     return total
 
 
@@ -104,19 +149,22 @@ def _weight(step: Step) -> Value | None:
     return weight if weight.role == "parameter" and len(weight.dims) >= 2 else None
 
 
-def _site(step: Step, weight: Value, folded: bool, table: AxisTable, known: Site | None) -> Site:
+def _site(step: Step, weight: Value, folded: bool, table: AxisTable, factors: Factors | None, known: Site | None) -> Site:
     operator = {"conv": "conv", "embedding": "embedding"}.get(step.op_class, "linear")
     # Output channels come last where the weight is used as it is (x @ weight) and first where the op transposes it.
     transposed = step.call.name.startswith("conv_transpose") or (step.op_class == "matmul" and step.inputs and weight in step.inputs)
     bias = step.arguments.get("bias") is not None or step.call.name == "addmm" or folded
-    present = elements = table.present(weight.name)
-    for dim in weight.dims:
-        elements = elements * table.polynomial(dim)
-    module = weight.name.rpartition(".")[0]
-    channels = table.polynomial(weight.dims[1 if transposed else 0]) * present
     if known is not None:
-        return Site(known.name, known.module, known.operator, known.elements, known.channels, known.bias or bias, shared=True)
-    return Site(weight.name, module, operator, elements, channels, bias)
+        return replace(known, bias=known.bias or bias, shared=True)
+    present = table.present(weight.name)
+    channels = table.polynomial(weight.dims[1 if transposed else 0]) * present
+    parts = [(_product(weight.dims, table) * present, channels)]
+    if factors is not None:
+        rank = Polynomial.axis(table.index[factors.rank]) * present
+        parts = [(size * factors.dense, scales * factors.dense) for size, scales in parts]
+        parts += [(_product(factors.first.dims, table) * present, rank), (_product(factors.second.dims, table) * present, channels * factors.factorised)]
+    elements = sum((size for size, _ in parts), Polynomial.constant(0))
+    return Site(weight.name, weight.name.rpartition(".")[0], operator, elements, channels, bias, parts=tuple(parts))
 
 
 def _op_class(step: Step, weight: Value | None) -> str:

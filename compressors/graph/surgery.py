@@ -6,9 +6,10 @@ fresh instance without any trace::
     {"version": 1,
      "kept": {axis: [indices]}, "sizes": {axis: size}, "kinds": {axis: kind},
      "dims": [[parameter, dim, [[axis or number, ...], ...]], ...],
-     "dropped": [block, ...]}
+     "dropped": [block, ...],
+     "factors": {module: rank}}
 
-Other steps note more beside it (``note``); a cut carries that over.
+``factors``, where there are any, and what other steps note (``note``) are carried over by a cut.
 
 Indices are always those of the uncompressed model, so that cuts compose.
 """
@@ -28,11 +29,12 @@ from torch import Tensor, nn
 from compressors.errors import CompressionError
 from compressors.graph.attributes import patch_attributes
 from compressors.graph.blocks import Block, drop
+from compressors.graph.factors import Factorised, is_factorable, replace_layer, split
 from compressors.graph.model_graph import ModelGraph
 
 __all__ = ["STRUCTURE_VERSION", "cut", "dim_mask", "kept_units", "note", "rebuild", "structure_of", "weight_names"]
 
-STRUCTURE_VERSION = 1
+STRUCTURE_VERSION = 2
 
 Kept = Mapping[str, "NDArray[np.int64] | Sequence[int]"]
 
@@ -93,8 +95,16 @@ def structure_of(graph: ModelGraph, kept: Kept) -> dict[str, Any]:
 
 
 def weight_names(model: nn.Module, weight: str) -> tuple[str, ...]:
-    """Names of the parameters that stand for a weight of the uncompressed model now: none where its block was dropped."""
-    return (weight,) if any(name == weight for name, _ in model.named_parameters(remove_duplicate=False)) else ()
+    """Names of the parameters that stand for a layer's weight now: two where it was factorised, none where its block was dropped."""
+    structure = getattr(model, "compareto_structure", None) or {}
+    if weight.startswith(_gone(structure)):
+        return ()
+    owner = weight.rpartition(".")[0]
+    return (f"{owner}.first.weight", f"{owner}.second.weight") if owner in structure.get("factors", {}) else (weight,)
+
+
+def _gone(structure: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{dropped['path']}." for dropped in structure.get("dropped", ()))
 
 
 def note(model: nn.Module, graph: ModelGraph, **entries: Any) -> None:
@@ -136,6 +146,26 @@ def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
     return _apply(copy.deepcopy(model), dict(structure), {})
 
 
+def _located(modules: Mapping[str, nn.Module], parameter: str, dim: int) -> tuple[str, int]:
+    """Where a dimension of a parameter is now: in one of two factors, if its layer was factorised."""
+    owner, _, attribute = parameter.rpartition(".")
+    layer = modules.get(owner)
+    if not isinstance(layer, Factorised):
+        return parameter, dim
+    name, where = layer.located(attribute, dim)
+    return f"{owner}.{name}", where
+
+
+def _factorise(model: nn.Module, path: str, rank: int) -> None:
+    """Make room for the factors of a layer, unless they are there."""
+    layer = dict(model.named_modules()).get(path)
+    if isinstance(layer, Factorised):
+        return
+    if layer is None or not is_factorable(layer):
+        raise CompressionError(f"the model has no layer {path!r} that can be factorised")
+    replace_layer(model, path, split(layer, rank))
+
+
 def _masks(sizes: Mapping[str, int], kept: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.bool_]]:
     masks = {name: np.ones(size, dtype=np.bool_) for name, size in sizes.items()}
     for name, indices in kept.items():
@@ -148,10 +178,11 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
     now, before = _masks(structure["sizes"], structure["kept"]), _masks(structure["sizes"], already)
     for dropped in structure["dropped"]:
         drop(model, Block(dropped["path"], tuple(None if s is None else (s[0], s[1]) for s in dropped["sources"]), dropped["single"]))
-    gone = tuple(f"{dropped['path']}." for dropped in structure["dropped"])
     tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
     sliced: dict[int, Tensor] = {}
-    dims = [entry for entry in structure["dims"] if not entry[0].startswith(gone)]
+    whole = [entry for entry in structure["dims"] if not entry[0].startswith(_gone(structure))]
+    modules = dict(model.named_modules())
+    dims = [(*_located(modules, parameter, dim), segments) for parameter, dim, segments in whole]
     for parameter, dim, segments in dims:
         if parameter not in tensors:
             raise CompressionError(f"the model has no parameter {parameter!r}")
@@ -171,6 +202,11 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
                 replaced[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, replaced[id(tensor)])
-    patch_attributes(model, dims, structure["kinds"], old, before, now)
+    # The containers of a factorised layer are found by its own name, the layers that have its sizes now by those of its factors.
+    named = {parameter for parameter, _, _ in whole}
+    patch_attributes(model, [*whole, *(entry for entry in dims if entry[0] not in named)], structure["kinds"], old, before, now)
+    for path, rank in structure.get("factors", {}).items():
+        if not f"{path}.".startswith(_gone(structure)):
+            _factorise(model, path, rank)
     model.compareto_structure = structure  # type: ignore[assignment]
     return model

@@ -26,6 +26,7 @@ from compressors.graph.followable import unfollowed_axes
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.operators import describe
 from compressors.graph.propagation import propagate
+from compressors.graph.ranks import add_ranks
 from compressors.graph.untraceable import check_inputs, check_sizes, not_exported, not_run
 
 __all__ = ["trace"]
@@ -113,7 +114,7 @@ def _build(model: nn.Module, program: ExportedProgram, judged: frozenset[int] | 
     found = propagate(model, program, judged)
     table = assign_axes(found, stacks)
     blocks = tuple(block for stack in stacks for block in stack.blocks)
-    tensors, operators, sites = describe(found, table)
+    tensors, operators, sites = describe(found, table, add_ranks(model, found, table))
     return ModelGraph(tuple(table.axes), sites, tensors, operators, tuple(table.parameter_dims), tuple(found.inputs), blocks, fingerprint="")
 
 

@@ -16,6 +16,7 @@ from compressors.errors import DivergedError, UnexportableError, UserError
 from compressors.graph.model_graph import ModelGraph, Operator
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
+from compressors.graph.surgery import weight_names
 from compressors.targets.target import Kernel, Session, Target
 
 if TYPE_CHECKING:
@@ -72,16 +73,18 @@ class OnnxRuntime(Target):
         total = np.zeros(len(shapes), dtype=np.int64)
         sites = {site.name: i for i, site in enumerate(graph.sites)}
         folded = _folded_parameters(graph)
+        parameters = {tensor.name for tensor in graph.tensors if tensor.role == "parameter"}
+        factors = {f"{site.module}.{factor}.weight" for site in graph.sites for factor in ("first", "second") if len(site.parts) > 1}
         for tensor in graph.tensors:
-            if tensor.role != "parameter" or tensor.name in folded or tensor.name in sites:
+            if tensor.role != "parameter" or tensor.name in folded or tensor.name in sites or tensor.name in factors:
                 continue
             total += 4 * tensor.elements.evaluate(shapes.widths)
         for i, site in enumerate(graph.sites):
-            elements, channels = site.elements.evaluate(shapes.widths), site.channels.evaluate(shapes.widths)
             bits = shapes.weight_bits[:, i]
-            total += -(-elements * bits // 8) + np.where(bits <= 8, 4 * channels, 0)
-            if site.bias and f"{site.module}.bias" not in {t.name for t in graph.tensors if t.role == "parameter"}:
-                total += 4 * channels
+            for elements, scales in site.parts:
+                total += -(-elements.evaluate(shapes.widths) * bits // 8) + np.where(bits <= 8, 4 * scales.evaluate(shapes.widths), 0)
+            if site.bias and f"{site.module}.bias" not in parameters:
+                total += 4 * site.channels.evaluate(shapes.widths)
         return total
 
     def supported(self, graph: ModelGraph, edit: GraphEdit) -> dict[str, str]:
@@ -115,12 +118,12 @@ class OnnxRuntime(Target):
         parameters = dict(halved.named_parameters(remove_duplicate=False))
         bits: dict[str, tuple[int, int]] = {}
         for i, site in enumerate(graph.sites):
-            weight = parameters[site.name]
-            if edit.weight_bits[i] == 16:
-                weight.data = weight.data.half().float()
-            elif edit.weight_bits[i] <= 8:
-                # A tied weight has several names, and the exported graph keeps any of them.
-                bits.update({PREFIX + name: (int(edit.weight_bits[i]), int(edit.activation_bits[i])) for name, other in parameters.items() if other is weight})
+            for weight in (parameters[name] for name in weight_names(halved, site.name)):
+                if edit.weight_bits[i] == 16:
+                    weight.data = weight.data.half().float()
+                elif edit.weight_bits[i] <= 8:
+                    # A tied weight has several names, and the exported graph keeps any of them.
+                    bits |= {PREFIX + name: (int(edit.weight_bits[i]), int(edit.activation_bits[i])) for name, other in parameters.items() if other is weight}
         if not bits:
             return halved
         # torchao warns about its own internals when observers are built and converted.
@@ -152,7 +155,8 @@ class OnnxRuntime(Target):
 
         module = model.graph_module if isinstance(model, ExportedModel) else fold_batch_norms(capture(model, example_inputs))
         structure: dict[str, Any] = getattr(model, "compareto_structure", None) or {}
-        halves = {PREFIX + name for name, bits in structure.get("quantize", {}).get("weight_bits", {}).items() if bits == 16}
+        sites = structure.get("quantize", {}).get("weight_bits", {})
+        halves = {PREFIX + name for site, bits in sites.items() if bits == 16 for name in weight_names(model, site)}
         weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items() if value is not None}
         examples = two_examples(example_inputs)
         level = logging.root.manager.disable
@@ -236,12 +240,13 @@ def _kernel(graph: ModelGraph, group: list[Operator]) -> Kernel:
     lead = group[0]
     inside = {t for operator in group for t in operator.outputs}
     weights = inputs = Polynomial.constant(0)
+    conditional = dict(lead.conditional)
     for tensor in dict.fromkeys(t for operator in group for t in operator.inputs if t not in inside):
         info = graph.tensors[tensor]
         if info.role in ("parameter", "buffer", "constant"):
             weights = weights + info.elements
         else:
-            inputs = inputs + info.elements
+            inputs = inputs + info.elements * conditional.get(tensor, 1)
     outputs = Polynomial.constant(0)
     for tensor in group[-1].outputs:
         outputs = outputs + graph.tensors[tensor].elements

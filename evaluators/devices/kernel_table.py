@@ -27,7 +27,7 @@ class KernelTable:
 
     Attributes:
         kernels: in execution order.
-        present: 1 where the kernel's block was not dropped, else 0, as everything below is then.
+        present: 1 where the candidate executes the kernel, else 0, as everything below is then.
         macs, weights, inputs, outputs: multiply-accumulates and elements.
         precision: index into ``PRECISIONS`` of the arithmetic asked for, before any fallback.
         weight_bits: as stored.
@@ -78,7 +78,6 @@ def kernel_table(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTab
 
 
 def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
-    kernels = target.kernels(graph)
     evaluated: dict[Polynomial, Floats] = {}
 
     def rows(polynomials: list[Polynomial]) -> Floats:
@@ -87,6 +86,11 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
                 evaluated[p] = p.evaluate(shapes.widths).astype(np.float64)
         return np.stack([evaluated[p] for p in polynomials]) if polynomials else np.zeros((0, len(shapes)))
 
+    known = target.kernels(graph)
+    # What no candidate executes, such as the factors of layers that all of them leave whole, costs no time here either.
+    present = rows([k.present for k in known])
+    executed = np.flatnonzero(present.any(axis=1))
+    kernels, present = tuple(known[k] for k in executed), present[executed]
     shape = (len(kernels), len(shapes))
     precision, weight_bits = np.zeros(shape, dtype=np.int8), np.full(shape, 32, dtype=np.int8)
     integer, quantizes = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
@@ -104,7 +108,6 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
             quantizes[k] = context
         else:
             integer[k] = context
-    present = rows([k.present for k in kernels])
     return KernelTable(
         kernels,
         present,

@@ -1,0 +1,99 @@
+"""Layers as products of two thinner ones: which can be that, and the module that stands in their place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["Factorised", "is_factorable", "replace_layer", "split", "stores_inputs_first"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class Factorised(nn.Module):
+    """``second(first(x))``, where one layer was.
+
+    Args:
+        first: from the layer's inputs to ``rank`` values, without a bias.
+        second: from there to the layer's outputs, with its bias.
+        inputs_first: whether the layer stored its weight as ``[inputs, outputs]``.
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module, *, inputs_first: bool = False) -> None:
+        super().__init__()
+        self.first = first
+        self.second = second
+        self.inputs_first = inputs_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the one layer would return for the product of the factors."""
+        y: Tensor = self.second(self.first(x))
+        return y
+
+    @property
+    def weight(self) -> Tensor:
+        """That of the second factor, ``[outputs, rank]``: code of models asks layers for the dtype and the device of their weight."""
+        return self.second.get_parameter("weight")
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The layer's bias."""
+        bias: Tensor | None = self.second.bias  # type: ignore[assignment]
+        return bias
+
+    def __getattr__(self, name: str) -> Any:
+        """What a layer is asked for besides, such as its stride or its number of channels: the first factor begins as the layer did, the second ends so."""
+        factors = self.__dict__.get("_modules", {})
+        if name.startswith("_") or len(factors) < 2 or name in factors:
+            return super().__getattr__(name)
+        return getattr(factors["second" if name.startswith("out_") else "first"], name)
+
+    def located(self, attribute: str, dim: int) -> tuple[str, int]:
+        """Where a dimension of the layer's ``weight`` or ``bias`` is now: the name below this module, and the dimension."""
+        if attribute == "bias":
+            return "second.bias", dim
+        outputs = 1 if self.inputs_first else 0
+        return ("second.weight", 0) if dim == outputs else ("first.weight", 1) if dim == 1 - outputs else ("first.weight", dim)
+
+
+def is_factorable(module: nn.Module) -> bool:
+    """Whether ``module`` is a linear layer (that of GPT-2 too) or a convolution of kernel 1 in one group. Subclasses may compute anything else."""
+    if type(module) in _CONVOLUTIONS:
+        convolution: Any = module
+        return convolution.groups == 1 and set(convolution.kernel_size) == {1}
+    return type(module) is nn.Linear or stores_inputs_first(module)
+
+
+def stores_inputs_first(module: nn.Module) -> bool:
+    """Whether the weight is ``[inputs, outputs]``: that of the linear layer of GPT-2, which is called Conv1D."""
+    return f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D"
+
+
+def split(module: nn.Module, rank: int) -> Factorised:
+    """Two layers in place of a factorable one, with its bias and weights that are not set yet."""
+    layer: Any = module
+    made = {"device": "meta", "dtype": layer.weight.dtype}
+    first: nn.Module
+    second: nn.Module
+    if type(module) in _CONVOLUTIONS:
+        placed = {"stride": layer.stride, "padding": layer.padding, "padding_mode": layer.padding_mode}
+        first = type(module)(layer.in_channels, rank, 1, bias=False, **placed, **made)
+        second = type(module)(rank, layer.out_channels, 1, bias=layer.bias is not None, **made)
+    else:
+        inputs, outputs = layer.weight.shape if stores_inputs_first(module) else layer.weight.shape[::-1]
+        first = nn.Linear(inputs, rank, bias=False, **made)
+        second = nn.Linear(rank, outputs, bias=layer.bias is not None, **made)
+    for factor in (first, second):
+        # Made on the meta device first: values that are replaced anyway need no random numbers.
+        factor.to_empty(device=layer.weight.device)
+        factor.get_parameter("weight").requires_grad_(layer.weight.requires_grad)
+    if layer.bias is not None:
+        second.register_parameter("bias", layer.bias)
+    return Factorised(first, second, inputs_first=stores_inputs_first(module)).train(module.training)
+
+
+def replace_layer(model: nn.Module, path: str, layer: nn.Module) -> None:
+    """Put ``layer`` where ``path`` is, in place."""
+    owner, _, name = path.rpartition(".")
+    model.get_submodule(owner).register_module(name, layer)
