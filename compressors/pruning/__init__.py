@@ -21,11 +21,11 @@ def score(model: nn.Module, graph: ModelGraph, criterion: str, batches: Iterable
         graph: its trace.
         criterion: a name in ``CRITERIA``.
         batches: calibration examples, for criteria with ``needs_data``.
-        loss: mean loss of logits on a batch, for the same.
+        loss: mean loss of logits on a batch, for criteria with ``needs_loss``.
 
     Raises:
         UserError: an unknown criterion, or one that needs data where none is given.
-        DivergedError: the loss is not finite.
+        DivergedError: the loss, or what a layer is given, is not finite.
     """
     if criterion not in CRITERIA:
         raise UserError(f"unknown criterion {criterion!r}; accepted: {', '.join(CRITERIA)}{near_miss(criterion, CRITERIA)}")
@@ -33,8 +33,7 @@ def score(model: nn.Module, graph: ModelGraph, criterion: str, batches: Iterable
     if not chosen.needs_data:
         return chosen.score(model, graph, (), None)
     batches = list(batches)
-    if not batches or loss is None:
-        raise UserError(
-            f"criterion {criterion!r} needs calibration data and a loss; criteria without: {', '.join(n for n, c in CRITERIA.items() if not c.needs_data)}"
-        )
+    if not batches or (chosen.needs_loss and loss is None):
+        needed = "calibration data and a loss" if chosen.needs_loss else "calibration data"
+        raise UserError(f"criterion {criterion!r} needs {needed}; criteria without: {', '.join(n for n, c in CRITERIA.items() if not c.needs_data)}")
     return chosen.score(model, graph, batches, loss)

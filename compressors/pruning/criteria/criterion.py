@@ -28,6 +28,7 @@ class Criterion(ABC):
 
     name: ClassVar[str]
     needs_data: ClassVar[bool] = False
+    needs_loss: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, model: nn.Module, graph: ModelGraph, batches: Iterable[Batch], loss: Loss | None) -> UnitScores:
@@ -37,7 +38,7 @@ class Criterion(ABC):
             model: the traced model.
             graph: its trace.
             batches: examples; read only where ``needs_data``.
-            loss: the task's loss; needed where ``needs_data``.
+            loss: the task's loss; read only where ``needs_loss``.
 
         Raises:
             DivergedError: a score is not finite.

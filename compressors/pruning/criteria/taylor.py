@@ -28,6 +28,7 @@ class Taylor(Criterion):
 
     name: ClassVar[str] = "taylor"
     needs_data: ClassVar[bool] = True
+    needs_loss: ClassVar[bool] = True
 
     def score(self, model: nn.Module, graph: ModelGraph, batches: Iterable[Batch], loss: Loss | None) -> UnitScores:
         """See ``Criterion``."""

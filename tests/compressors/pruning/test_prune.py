@@ -13,6 +13,7 @@ from compressors.errors import CompressionError, DivergedError, UserError
 from compressors.graph import trace
 from compressors.pruning import Prune, score
 from compressors.recipe import Recipe
+from tests.conformance.families import build
 
 
 def small():
@@ -89,6 +90,60 @@ def test_include_and_exclude_choose_axes(traced):
     assert set(edit.kept) == {"0", "5"}
 
 
+def test_a_floor_is_met_in_multiples_of_round_to(traced):
+    _, graph, scores = traced
+    edit = Prune(ratio=0.99, round_to=4, min_units=5).plan(graph, scores, GraphEdit.identity(graph))
+    assert widths(edit, graph) == {"2": 8, "5": 8}, "axis 0 has no more than 8 units, and keeps them"
+
+
+def test_units_below_a_threshold_go(traced):
+    _, graph, _ = traced
+    values = {"0": [4, 4, 4, 4, 4, 4, 0.1, 3.9], "2": [1.0] * 8 + [7.0] * 8, "5": [0.0] * 12}
+    scores = {"l2": {name: np.array(v) for name, v in values.items()}}
+    edit = Prune(threshold=0.3).plan(graph, scores, GraphEdit.identity(graph))
+    assert {name: list(units) for name, units in edit.kept.items()} == {"0": [0, 1, 2, 3, 4, 5, 7], "2": list(range(8, 16))}
+    assert not Prune(threshold=0).plan(graph, scores, GraphEdit.identity(graph)).kept
+    by_kind = Prune(threshold={"ffn": 100.0}, min_units=3).plan(graph, scores, GraphEdit.identity(graph))
+    assert list(by_kind.kept["5"]) == [0, 1, 2], "what is far below every threshold keeps its floor"
+
+
+def test_layers_with_a_ratio_of_their_own(traced):
+    _, graph, scores = traced
+    edit = Prune(ratio=0.5, layers={"0": 0.25, "5": 0}).plan(graph, scores, GraphEdit.identity(graph))
+    assert widths(edit, graph) == {"0": 6, "2": 8}
+    alone = Prune(layers={"[02]": 0.5}).plan(graph, scores, GraphEdit.identity(graph))
+    assert widths(alone, graph) == {"0": 4, "2": 8}
+    excluded = Prune(layers={"[02]": 0.5}, exclude="0").plan(graph, scores, GraphEdit.identity(graph))
+    assert widths(excluded, graph) == {"2": 8}
+
+
+def test_a_global_ratio_leaves_explicit_layers_to_themselves(traced):
+    _, graph, scores = traced
+    edit = Prune(ratio={"channels": 0.5}, scope="global", layers={"0": 0.125}).plan(graph, scores, GraphEdit.identity(graph))
+    assert widths(edit, graph) == {"0": 7, "2": 8}
+
+
+def test_patterns_of_layers_that_match_nothing_or_twice(traced):
+    _, graph, scores = traced
+    with pytest.raises(CompressionError, match="'7' matches no prunable axis"):
+        Prune(layers={"7": 0.5}).plan(graph, scores, GraphEdit.identity(graph))
+    with pytest.raises(CompressionError, match=r"both '0' and '\[02\]' match '0'; accepted: one ratio for each layer"):
+        Prune(layers={"0": 0.5, "[02]": 0.5}).plan(graph, scores, GraphEdit.identity(graph))
+
+
+def test_a_pattern_of_layers_never_reaches_the_residual_stream_or_the_depth():
+    model, inputs = build("distilbert")
+    graph = trace(model, inputs, check_cuts=False)
+    scores = {"l2": score(model, graph, "l2")}
+    step = Prune(layers={"distilbert.transformer.layer.*": 0.5})
+    kinds = {a.name: a.kind for a in graph.axes}
+    assert {kinds[name] for name in step.plan(graph, scores, GraphEdit.identity(graph)).kept} == {"heads", "ffn"}
+    (depth,) = (a for a in graph.prunable if a.kind == "blocks")
+    assert list(Prune(layers={depth.name: 0.5}).plan(graph, scores, GraphEdit.identity(graph)).kept) == [depth.name]
+    with pytest.raises(CompressionError, match="did you mean 'distilbert"):
+        Prune(layers={"distilbert.transformer.layers": 0.5}).plan(graph, scores, GraphEdit.identity(graph))
+
+
 def test_a_second_step_prunes_what_the_first_has_left(traced):
     _, graph, scores = traced
     first = Prune(ratio=0.5).plan(graph, scores, GraphEdit.identity(graph))
@@ -119,9 +174,15 @@ def test_a_kind_that_the_model_does_not_have_names_those_it_has(traced):
         ({"ratio": 1.0}, r"\[0, 1\)"),
         ({"ratio": {"chanels": 0.1}}, "did you mean 'channels'"),
         ({"ratio": {"ffn": 2}}, "the ratio of ffn must be a number in .*got 2"),
-        ({"ratio": 0.5, "criterion": "l3"}, "'l1', 'l2' or 'taylor'"),
+        ({"ratio": 0.5, "criterion": "l3"}, "'l1', 'l2', 'bn_scale', 'taylor', 'activation' or 'random'"),
         ({"ratio": 0.5, "ratios": 1}, "ratios"),
-        ({}, "ratio"),
+        ({}, "give ratio or threshold, or the ratios of layers"),
+        ({"ratio": 0.5, "threshold": 0.1}, "give either ratio or threshold"),
+        ({"threshold": -0.1}, "a threshold .* must be a number of at least 0.*got -0.1"),
+        ({"threshold": {"channels": "much"}}, "the threshold of channels must be a number of at least 0, got 'much'"),
+        ({"layers": {"0": 1.0}}, r"the ratio of '0' must be a number in \[0, 1\), got 1.0"),
+        ({"layers": ["0"]}, "expected a mapping from patterns of layers to ratios"),
+        ({"ratio": 0.5, "min_units": 0}, "greater than or equal to 1"),
     ],
 )
 def test_a_wrong_configuration_is_the_users_mistake(config, message):
@@ -129,8 +190,16 @@ def test_a_wrong_configuration_is_the_users_mistake(config, message):
         Recipe.from_plain([{"prune": config}])
 
 
-def test_configuration_survives_a_round_trip():
-    recipe = Recipe.from_plain([{"prune": {"ratio": {"channels": 0.5, "hidden": 0.1}, "exclude": "head.*", "scope": "global", "criterion": "taylor"}}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"ratio": {"channels": 0.5, "hidden": 0.1}, "exclude": "head.*", "scope": "global", "criterion": "taylor"},
+        {"threshold": {"channels": 0.5}, "layers": {"0": 0.25, "b.*": 0}, "min_units": 2},
+        {"layers": {"0": 0.25}},
+    ],
+)
+def test_configuration_survives_a_round_trip(config):
+    recipe = Recipe.from_plain([{"prune": config}])
     assert Recipe.from_plain(recipe.to_plain()) == recipe
 
 
@@ -158,7 +227,7 @@ def test_taylor_sums_gradient_times_weight_over_a_unit():
 
 def test_scoring_without_what_it_needs(traced):
     model, graph, _ = traced
-    with pytest.raises(UserError, match="accepted: l1, l2, taylor"):
+    with pytest.raises(UserError, match="accepted: l1, l2, bn_scale, taylor, activation, random"):
         score(model, graph, "l3")
     with pytest.raises(UserError, match="needs calibration data"):
         score(model, graph, "taylor")
