@@ -25,6 +25,7 @@ _BUILT_IN = {
     "prune": "compressors.pruning:Prune",
     "sparsify": "compressors.sparsity:Sparsify",
     "low_rank": "compressors.low_rank:LowRank",
+    "trim_vocabulary": "compressors.vocabulary:TrimVocabulary",
     "distill": "compressors.distillation:Distill",
     "quantize": "compressors.quantization:Quantize",
 }

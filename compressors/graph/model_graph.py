@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from compressors.graph.blocks import Block
 from compressors.graph.liveness import activation_peak
 from compressors.graph.polynomial import Polynomial
+from compressors.graph.renumbering import TABLE_BYTES
 from compressors.graph.shapes import Shapes
 
 __all__ = ["INDICATORS", "Axis", "ModelGraph", "Operator", "ParameterDim", "Site", "TensorInfo"]
@@ -138,6 +139,28 @@ class Operator:
     conditional: tuple[tuple[int, Polynomial], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Tokens that can be dropped by renumbering.
+
+    Attributes:
+        axis: of the embedding's rows.
+        inputs: the model's inputs that index it.
+        embeddings: the modules that look tokens up.
+        heads: the modules that return a value for each token, and the axes of these (``axis`` itself where the weight is tied).
+    """
+
+    axis: str
+    inputs: tuple[str, ...]
+    embeddings: tuple[str, ...]
+    heads: tuple[tuple[str, str], ...]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Every axis that is cut with it."""
+        return tuple(dict.fromkeys((self.axis, *(axis for _, axis in self.heads))))
+
+
 @dataclass(frozen=True)
 class ModelGraph:
     """A traced model. Build it with :func:`compressors.graph.trace`."""
@@ -150,6 +173,7 @@ class ModelGraph:
     inputs: tuple[str, ...]
     blocks: tuple[Block, ...]
     fingerprint: str
+    vocabularies: tuple[Vocabulary, ...] = ()
     _index: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -189,6 +213,15 @@ class ModelGraph:
         """Largest number of floating-point activation elements alive at once, ``[candidates]``."""
         return activation_peak(self, shapes)
 
+    def table_bytes(self, shapes: Shapes) -> NDArray[np.int64]:
+        """Bytes of the tables by which trimmed vocabularies are renumbered, ``[candidates]``."""
+        total = np.zeros(len(shapes), dtype=np.int64)
+        for vocabulary in self.vocabularies:
+            axis = self.axis_index(vocabulary.axis)
+            size = self.axes[axis].size
+            total += np.where(shapes.widths[:, axis] < size, TABLE_BYTES * size * (2 if vocabulary.heads else 1), 0)
+        return total
+
     @property
     def parameters(self) -> int:
         """Parameters of the uncompressed model."""
@@ -208,6 +241,16 @@ class ModelGraph:
             i
             for i, axis in enumerate(self.axes)
             if axis.fixed is None and (not include or _matches(include, (axis.name, *axis.modules))) and not _matches(exclude, (axis.name, *axis.modules))
+        )
+
+    def select_vocabularies(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[Vocabulary, ...]:
+        """Vocabularies that the patterns leave; a pattern matches the name of an axis, an embedding or an output layer."""
+        return tuple(
+            vocabulary
+            for vocabulary in self.vocabularies
+            if (names := (*vocabulary.axes, *vocabulary.embeddings, *(head for head, _ in vocabulary.heads)))
+            and (not include or _matches(include, names))
+            and not _matches(exclude, names)
         )
 
     def select_sites(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ fresh instance without any trace::
      "kept": {axis: [indices]}, "sizes": {axis: size}, "kinds": {axis: kind},
      "dims": [[parameter, dim, [[axis or number, ...], ...]], ...],
      "dropped": [block, ...],
+     "vocabularies": [vocabulary, ...],
      "factors": {module: rank}}
 
 ``factors``, where there are any, and what other steps note (``note``) are carried over by a cut.
@@ -31,6 +32,7 @@ from compressors.graph.attributes import patch_attributes
 from compressors.graph.blocks import Block, drop
 from compressors.graph.factors import Factorised, is_factorable, replace_layer, split
 from compressors.graph.model_graph import ModelGraph
+from compressors.graph.renumbering import install_tables
 
 __all__ = ["STRUCTURE_VERSION", "cut", "dim_mask", "kept_units", "note", "rebuild", "structure_of", "weight_names"]
 
@@ -68,7 +70,7 @@ def structure_of(graph: ModelGraph, kept: Kept) -> dict[str, Any]:
         axis = by_name.get(name)
         if axis is None:
             raise CompressionError(f"the model has no axis {name!r}")
-        if axis.fixed is not None:
+        if axis.fixed is not None and not any(name in vocabulary.axes for vocabulary in graph.vocabularies):
             raise CompressionError(f"axis {name!r} cannot be cut: {axis.fixed}")
         chosen = np.asarray(indices)
         if not len(chosen) or chosen[0] < 0 or chosen[-1] >= axis.size or (np.diff(chosen) <= 0).any():
@@ -91,6 +93,7 @@ def structure_of(graph: ModelGraph, kept: Kept) -> dict[str, Any]:
         "kinds": {name: by_name[name].kind for name in kept},
         "dims": dims,
         "dropped": [dataclasses.asdict(block) for block in graph.blocks if block.path in gone],
+        "vocabularies": [dataclasses.asdict(vocabulary) for vocabulary in graph.vocabularies if vocabulary.axis in kept],
     }
 
 
@@ -208,5 +211,7 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
     for path, rank in structure.get("factors", {}).items():
         if not f"{path}.".startswith(_gone(structure)):
             _factorise(model, path, rank)
+    for vocabulary in structure.get("vocabularies", []):
+        install_tables(model, vocabulary, structure["sizes"][vocabulary["axis"]], structure["kept"][vocabulary["axis"]])
     model.compareto_structure = structure  # type: ignore[assignment]
     return model

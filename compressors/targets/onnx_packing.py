@@ -34,6 +34,7 @@ def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: Ab
     """
     graph = model.graph
     _name_constants(model, {_digest(form) for weight in weights.values() for form in (weight, weight.T)})
+    _narrow(graph, {_digest(table.astype(np.int64)) for table in weights.values() if table.dtype == np.int32})
     arrays = {i.name: i for i in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
     consumers: dict[str, list[onnx.NodeProto]] = {}
@@ -106,6 +107,14 @@ def _name_constants(model: onnx.ModelProto, known: AbstractSet[bytes]) -> None:
     constants = [i.name for i in floats if _digest(numpy_helper.to_array(i)) not in known]
     if constants:
         model.metadata_props.add(key=_CONSTANTS, value="\n".join(constants))
+
+
+def _narrow(graph: onnx.GraphProto, tables: AbstractSet[bytes]) -> None:
+    """Tables of 32-bit integers that the exporter has widened, since torch indexes by 64 bits: ``Gather`` takes either."""
+    indices = {node.input[1] for node in graph.node if node.op_type == "Gather"}
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.INT64 and tensor.name in indices and _digest(numpy_helper.to_array(tensor)) in tables:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.int32), tensor.name))
 
 
 def _digest(values: NDArray[Any]) -> bytes:

@@ -69,8 +69,8 @@ class OnnxRuntime(Target):
         return np.where((np.asarray(weight_bits) <= 8) & (np.asarray(activation_bits) <= 8), "int8", "fp32")
 
     def stored_bytes(self, graph: ModelGraph, shapes: Shapes) -> NDArray[np.int64]:
-        """Weights at their width, one float scale a channel where quantized, float biases; batch norms are folded."""
-        total = np.zeros(len(shapes), dtype=np.int64)
+        """Weights at their width, one float scale a channel where quantized, float biases, tables of trimmed vocabularies; batch norms are folded."""
+        total = graph.table_bytes(shapes)
         sites = {site.name: i for i, site in enumerate(graph.sites)}
         folded = _folded_parameters(graph)
         parameters = {tensor.name for tensor in graph.tensors if tensor.role == "parameter"}

@@ -57,6 +57,7 @@ class ArrayTask(Task):
         label_names: for people; may be empty.
         description: what an artifact needs to prepare raw inputs itself (normalisation, sequence), plain data.
         batch_size: of training, where a step does not say.
+        special_tokens: numbers of the tokenizer's special tokens; of tasks on texts.
     """
 
     arrays: dict[str, dict[str, NDArray[Any]]]
@@ -67,6 +68,7 @@ class ArrayTask(Task):
     description: dict[str, Any] = field(default_factory=dict)
     evaluation_batch: int = 250
     batch_size: int = 64
+    special_tokens: tuple[int, ...] = ()
 
     def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Raw arrays of a batch to model inputs."""

@@ -187,6 +187,7 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
         classes=len(names) if labelled else len(tokenizer),
         label_names=tuple(map(str, names)),
         description={"sequence": sequence, "tokenizer": "tokenizer"},
+        special_tokens=tuple(tokenizer.all_special_ids),
     )
     if isinstance(task, TextClassification):
         task.trims = model.pretrained is not None
