@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from compressors.graph.renumbering import carry_table
+
 __all__ = ["Factorised", "is_factorable", "replace_layer", "split", "stores_inputs_first"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -45,7 +47,7 @@ class Factorised(nn.Module):
     def __getattr__(self, name: str) -> Any:
         """What a layer is asked for besides, such as its stride or its number of channels: the first factor begins as the layer did, the second ends so."""
         factors = self.__dict__.get("_modules", {})
-        if name.startswith("_") or len(factors) < 2 or name in factors:
+        if name.startswith("_") or len(factors) < 2 or name in factors or name in self.__dict__["_buffers"]:
             return super().__getattr__(name)
         return getattr(factors["second" if name.startswith("out_") else "first"], name)
 
@@ -94,6 +96,7 @@ def split(module: nn.Module, rank: int) -> Factorised:
 
 
 def replace_layer(model: nn.Module, path: str, layer: nn.Module) -> None:
-    """Put ``layer`` where ``path`` is, in place."""
+    """Put ``layer`` where ``path`` is, in place; the table of a trimmed vocabulary stays behind it."""
     owner, _, name = path.rpartition(".")
+    carry_table(model.get_submodule(path), layer)
     model.get_submodule(owner).register_module(name, layer)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from compressors.graph.model_graph import Vocabulary
 
-__all__ = ["ABSENT", "TABLE_BYTES", "install_tables", "is_table", "set_rows"]
+__all__ = ["ABSENT", "TABLE_BYTES", "carry_table", "install_tables", "is_table", "set_rows"]
 
 ABSENT = -1e4
 """The logit of a token that was dropped: its probability is 0 in every precision that we compute in, and its loss is finite."""
@@ -72,6 +72,14 @@ def install_tables(model: nn.Module, vocabulary: Mapping[str, Any], size: int, k
             module.padding_idx = int(rows[module.padding_idx])
         module.register_buffer(name, table.to(next(module.parameters()).device))
         module.__class__ = _with(kind, type(module))
+
+
+def carry_table(old: nn.Module, new: nn.Module) -> None:
+    """Give ``new``, which takes the place of an output layer, its table."""
+    if isinstance(old, _Columns):
+        kind: Any = type(new)
+        new.register_buffer("token_columns", old.token_columns)
+        new.__class__ = _with(_Columns, kind)
 
 
 def set_rows(model: nn.Module, vocabulary: Vocabulary, rows: Tensor) -> None:

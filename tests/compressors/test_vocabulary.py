@@ -155,6 +155,17 @@ def test_it_stands_anywhere_among_steps_that_cut_and_train(order, tmp_path):
     assert torch.equal(output(load(tmp_path), unseen), output(smaller, unseen))
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_output_layer_can_be_factorised_before_and_after(first, tmp_path):
+    model, inputs, data = case("qwen3")
+    steps = [*TRIM, {"low_rank": {"rank": 0.25}}]
+    smaller = compress(model, steps[first:] + steps[:first], inputs, data)
+    assert "lm_head" in smaller.compareto_structure["factors"]
+    assert output(smaller, inputs).shape == output(model, inputs).shape
+    save(smaller, tmp_path)
+    assert torch.equal(output(load(tmp_path), inputs), output(smaller, inputs))
+
+
 def test_a_vocabulary_can_be_trimmed_twice():
     model, inputs, data = case("bert")
     once = compress(model, [{"trim_vocabulary": {"keep": [40, 41]}}], inputs, data)
