@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -12,6 +12,7 @@ import pydantic
 from numpy.typing import NDArray
 
 from compressors.graph.model_graph import ModelGraph
+from compressors.graph.patterns import unmatched_patterns
 from compressors.graph.shapes import Shapes
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class GraphEdit:
         activation_bits: ``[sites]`` bits of each site's input activation, 32 where unquantized.
         dynamic: whether activations are quantized at run time.
         ranks: for each layer that is factorised, by the name of its module, its rank.
+        shared: groups of modules, by name, whose weights are one; those of the first one that is there.
         sparse: for each site whose weight holds zeros that stay, by name, their pattern: ``2:4`` and the like, or ``unstructured``.
     """
 
@@ -49,6 +51,7 @@ class GraphEdit:
     activation_bits: NDArray[np.int64]
     dynamic: bool = False
     ranks: Mapping[str, int] = field(default_factory=dict)
+    shared: tuple[tuple[str, ...], ...] = ()
     sparse: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -61,16 +64,36 @@ class GraphEdit:
         """This edit with more axes cut; indices are those of the uncompressed model."""
         return replace(self, kept={**self.kept, **kept})
 
+    def dropped(self, graph: ModelGraph) -> tuple[str, ...]:
+        """Names of the blocks that are not there any more."""
+        stacks = (axis for axis in graph.axes if axis.kind == "blocks" and axis.name in self.kept)
+        return tuple(axis.modules[i] for axis in stacks for i in sorted(set(range(axis.size)) - set(map(int, self.kept[axis.name]))))
+
+    def present(self, graph: ModelGraph, modules: Iterable[str]) -> list[str]:
+        """Those of ``modules`` that lie in no dropped block."""
+        gone = tuple(f"{block}." for block in self.dropped(graph))
+        return [module for module in modules if not f"{module}.".startswith(gone)]
+
+    def as_made(self, structure: Mapping[str, Any] | None) -> Self:
+        """This edit with what the ``compareto_structure`` of the model that was made says: a step may decide while it runs how far it goes.
+
+        Later steps are planned on it, and the model's costs follow from it.
+        """
+        made = structure or {}
+        kept = {name: np.asarray(units, dtype=np.int64) for name, units in made.get("kept", {}).items()}
+        return replace(self, kept=kept, ranks=dict(made.get("factors", {})), shared=tuple(tuple(group) for group in made.get("shared", ())))
+
     def shapes(self, graph: ModelGraph) -> Shapes:
         """One row of ``Shapes``."""
         widths = np.array([[len(self.kept[a.name]) if a.name in self.kept else a.size for a in graph.axes]], dtype=np.int64)
-        dropped = {
-            f"{a.modules[i]}:block" for a in graph.axes if a.kind == "blocks" and a.name in self.kept for i in set(range(a.size)) - set(self.kept[a.name])
-        }
-        widths[0, [a.name in dropped for a in graph.axes]] = 0
+        for block in self.dropped(graph):
+            widths[0, graph.axis_index(f"{block}:block")] = 0
         for module, rank in self.ranks.items():
             widths[0, graph.axis_index(f"{module}:rank")] = rank
             widths[0, graph.axis_index(f"{module}:dense")] = 0
+        for group in self.shared:
+            for module in self.present(graph, group)[1:]:
+                widths[0, graph.axis_index(f"{module}:own")] = 0
         return Shapes(widths, self.weight_bits[None].copy(), self.activation_bits[None].copy(), np.array([self.dynamic]))
 
 
@@ -106,6 +129,12 @@ class Compressor(ABC):
     def criteria(self) -> tuple[str, ...]:
         """Names of the scores that ``plan`` needs."""
         return ()
+
+    def problems(self, graph: ModelGraph) -> Iterator[tuple[str, str]]:
+        """Key and message of each of the user's mistakes that only the trace shows: patterns that match nothing."""
+        for key in ("include", "exclude"):
+            for pattern, near in unmatched_patterns(graph, getattr(self, key)):
+                yield key, f"{pattern!r} matches nothing in the model{near}"
 
     @abstractmethod
     def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:

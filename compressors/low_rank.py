@@ -25,6 +25,7 @@ from compressors.context import Context
 from compressors.errors import CompressionError, DivergedError
 from compressors.graph.factors import Factorised, replace_layer, split, stores_inputs_first
 from compressors.graph.model_graph import ModelGraph, Site
+from compressors.graph.sharing import tie
 from compressors.graph.surgery import note
 
 __all__ = ["SINGULAR_VALUES", "LowRank", "factorise", "singular_values"]
@@ -67,7 +68,6 @@ class LowRank(Compressor):
         if not layers:
             raise CompressionError("low_rank: the patterns leave no linear layer and no convolution of kernel 1 whose weight is its own")
         shapes = edit.shapes(graph)
-        weights = {tensor.name: tensor for tensor in graph.tensors if tensor.role == "parameter"}
         ranks = dict(edit.ranks)
         for site in layers:
             # Gone with its block, or factorised by an earlier step.
@@ -75,10 +75,13 @@ class LowRank(Compressor):
                 continue
             if site.name in edit.sparse:
                 raise CompressionError(f"low_rank: {site.name} is sparse by an earlier sparsify, its factors would not be; accepted: low_rank before sparsify")
-            rows, columns = (int(dim.evaluate(shapes.widths)[0]) for dim in weights[site.name].dims[:2])
+            rows, columns = (int(dim.evaluate(shapes.widths)[0]) for dim in graph.parameter_tensors[site.name].dims[:2])
             rank = self._rank(min(rows, columns), scores[SINGULAR_VALUES][site.name] if self.energy is not None else None)
             if rank * (rows + columns) < rows * columns:
                 ranks[site.module] = rank
+        for group in edit.shared:
+            # One weight has one rank: the one that suffices for all of its uncompressed weights.
+            ranks |= dict.fromkeys(found := [module for module in group if module in ranks], max((ranks[module] for module in found), default=0))
         return replace(edit, ranks=ranks)
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
@@ -88,9 +91,10 @@ class LowRank(Compressor):
         before, planned = sum(p.numel() for p in smaller.parameters()), {name: rank for name, rank in edit.ranks.items() if name not in factors}
         for name, rank in planned.items():
             replace_layer(smaller, name, factorise(smaller.get_submodule(name), rank))
+        note(smaller, context.graph, factors=factors | planned)
+        tie(smaller, edit.shared)
         after = sum(p.numel() for p in smaller.parameters())
         context.log(f"low_rank: {len(planned)} of {len(self._layers(context.graph))} layers are factorised: {before:,} parameters before, {after:,} after")
-        note(smaller, context.graph, factors=factors | planned)
         return smaller
 
     def _layers(self, graph: ModelGraph) -> list[Site]:

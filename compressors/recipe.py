@@ -17,6 +17,7 @@ import yaml
 from compressors.compressor import Compressor, GraphEdit, Scores
 from compressors.errors import UserError, near_miss
 from compressors.graph.model_graph import ModelGraph
+from compressors.ordering import refuse_conflicts
 
 __all__ = ["RECIPE_VERSION", "Recipe", "fingerprint", "misplaced_steps", "step_class", "step_names"]
 
@@ -25,6 +26,7 @@ _BUILT_IN = {
     "prune": "compressors.pruning:Prune",
     "sparsify": "compressors.sparsity:Sparsify",
     "low_rank": "compressors.low_rank:LowRank",
+    "share_weights": "compressors.weight_sharing:ShareWeights",
     "trim_vocabulary": "compressors.vocabulary:TrimVocabulary",
     "distill": "compressors.distillation:Distill",
     "quantize": "compressors.quantization:Quantize",
@@ -149,6 +151,8 @@ class Recipe:
         edits: list[GraphEdit] = []
         edit = GraphEdit.identity(graph)
         for step in self.steps:
-            edit = step.plan(graph, scores, edit)
+            planned = step.plan(graph, scores, edit)
+            refuse_conflicts(graph, edit, planned, step.name)
+            edit = planned
             edits.append(edit)
         return tuple(edits)

@@ -19,8 +19,8 @@ from compressors.graph.shapes import Shapes
 __all__ = ["INDICATORS", "Axis", "ModelGraph", "Operator", "ParameterDim", "Site", "TensorInfo"]
 
 
-INDICATORS = ("block", "rank", "dense")
-"""Kinds of axes that only tell what other decisions come to: whether a block is there, and of a layer that is factorised."""
+INDICATORS = ("block", "rank", "dense", "own")
+"""Kinds of axes that only tell what other decisions come to: which blocks are there, which layers are factorised, which share their weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class Axis:
         name: the module that produces it (the first one in execution order), unique in the graph.
         kind: ``channels``, ``ffn``, ``heads``, ``kv_groups``, ``hidden`` (a residual stream), ``head_dim``, ``vocabulary``,
             ``blocks`` (the depth of a stack: its units are whole blocks), ``block`` (whether one block is there: 1 or 0; follows its stack),
-            ``rank`` (of a layer that is factorised, 0 where it is whole) and ``dense`` (1 where it is whole, else 0),
+            ``rank`` (of a layer that is factorised, 0 where it is whole), ``dense`` (1 where it is whole, else 0),
+            ``own`` (1 where a module has weights of its own, 0 where it shares those of another),
             ``input`` (batch, sequence, image size) or ``constant`` (a size that the code sets, such as padding; it only fills a ``ParameterDim``).
         size: units in the uncompressed model.
         fixed: why it cannot be cut, or None where it can.
@@ -75,6 +76,8 @@ class Site:
         channels: output channels (rows for an embedding).
         bias: whether the operator adds a bias (after folding a following batch norm into it).
         shared: whether the same weight is used by more than one operator (tied embeddings).
+        own: 1 where the weight is its own, 0 where it is that of another site.
+        folded: whether a batch norm is folded into it, so that it is stored for itself also where it is shared.
         parts: elements and channels (one scale each) of each tensor that it is stored as: itself, and its two factors; what is not there has none.
     """
 
@@ -85,6 +88,8 @@ class Site:
     channels: Polynomial
     bias: bool
     shared: bool = False
+    own: Polynomial = Polynomial.constant(1)  # noqa: RUF009 - immutable
+    folded: bool = False
     parts: tuple[tuple[Polynomial, Polynomial], ...] = ()
 
 
@@ -98,6 +103,7 @@ class TensorInfo:
         dims: the extent of each dimension.
         elements: product of ``dims``.
         floating: whether its dtype is floating point.
+        own: 1 where its values are its own, 0 where they are those of another parameter.
         alias_of: the index of the tensor whose storage this one views, or None.
     """
 
@@ -107,6 +113,7 @@ class TensorInfo:
     elements: Polynomial
     floating: bool
     alias_of: int | None = None
+    own: Polynomial = Polynomial.constant(1)  # noqa: RUF009 - immutable
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +201,10 @@ class ModelGraph:
         return Shapes(widths, sites, sites.copy(), np.zeros(1, dtype=np.bool_))
 
     def count_parameters(self, shapes: Shapes) -> NDArray[np.int64]:
-        """Parameters of each candidate, ``[candidates]``; a tied parameter counts once."""
+        """Parameters of each candidate, ``[candidates]``; tied ones and those that layers share count once."""
         total = np.zeros(len(shapes), dtype=np.int64)
-        for tensor in self.tensors:
-            if tensor.role == "parameter":
-                total += tensor.elements.evaluate(shapes.widths)
+        for elements in self._counted:
+            total += elements.evaluate(shapes.widths)
         return total
 
     def count_macs(self, shapes: Shapes) -> NDArray[np.int64]:
@@ -266,6 +272,25 @@ class ModelGraph:
         """Every name a pattern can match, sorted."""
         names = {name for axis in self.axes if axis.kind not in INDICATORS for name in (axis.name, *axis.modules)}
         return tuple(sorted(names | {n for site in self.sites for n in (site.name, site.module)}))
+
+    @cached_property
+    def shareable(self) -> tuple[str, ...]:
+        """Modules that may take their weights from another one, in the model's order."""
+        return tuple(axis.modules[0] for axis in self.axes if axis.kind == "own")
+
+    @cached_property
+    def shareable_names(self) -> tuple[str, ...]:
+        """Those modules and all that hold them, sorted."""
+        return tuple(sorted({".".join(path.split(".")[: i + 1]) for path in self.shareable for i in range(path.count(".") + 1)}))
+
+    @cached_property
+    def _counted(self) -> tuple[Polynomial, ...]:
+        return tuple(tensor.elements * tensor.own for tensor in self.parameter_tensors.values())
+
+    @cached_property
+    def parameter_tensors(self) -> dict[str, TensorInfo]:
+        """Parameters by name."""
+        return {tensor.name: tensor for tensor in self.tensors if tensor.role == "parameter"}
 
 
 def _matches(patterns: Sequence[str], names: Sequence[str]) -> bool:

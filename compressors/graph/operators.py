@@ -17,8 +17,17 @@ from compressors.graph.rules import Dims
 __all__ = ["describe"]
 
 
-def describe(found: Propagation, table: AxisTable, factors: Mapping[Value, Factors]) -> tuple[tuple[TensorInfo, ...], tuple[Operator, ...], tuple[Site, ...]]:
-    """Tensors (parameters and inputs first), operators in execution order, and sites; weights that can be factorised stand beside their factors."""
+def describe(
+    found: Propagation, table: AxisTable, factors: Mapping[Value, Factors], owners: Mapping[str, Polynomial]
+) -> tuple[tuple[TensorInfo, ...], tuple[Operator, ...], tuple[Site, ...]]:
+    """Tensors (parameters and inputs first), operators in execution order, and sites.
+
+    Args:
+        found: the program.
+        table: its axes.
+        factors: what may stand for a weight; is listed beside it.
+        owners: for modules that may share their weights, 1 where they have their own, else 0.
+    """
     values: dict[Value, int] = {}
     halves = [half for each in factors.values() for half in (each.first, each.second)]
     for value in (*found.parameters.values(), *halves, *found.inputs.values(), *found.constants):
@@ -30,7 +39,9 @@ def describe(found: Propagation, table: AxisTable, factors: Mapping[Value, Facto
             values.setdefault(value, len(values))
     inner = _inner(found, steps)
     inner |= {half: half.name for half in halves} | {middles[id(step)]: step.call.module for step in steps if id(step) in middles}
-    tensors = tuple(_tensor(value, values, table, inner.get(value, ""), factors) for value in values)
+    own = {value: owners[module] for value in found.parameters.values() if (module := value.name.rpartition(".")[0]) in owners}
+    own |= {half: own[weight] for weight, each in factors.items() if weight in own for half in (each.first, each.second)}
+    tensors = tuple(_tensor(value, values, table, inner.get(value, ""), factors, own) for value in values)
     uses = Counter(value for step in steps for value in step.inputs)
     normalised = {step.arguments["input"] for step in steps if step.call.name == "batch_norm"}
     sites: dict[Value, Site] = {}
@@ -39,7 +50,9 @@ def describe(found: Propagation, table: AxisTable, factors: Mapping[Value, Facto
         weight = _weight(step)
         if weight is not None:
             folded = step.outputs[0] in normalised and uses[step.outputs[0]] == 1
-            sites[weight] = _site(step, weight, folded, table, factors.get(weight), known=sites.get(weight))
+            known = sites.get(weight) or _site(step, weight, table, factors.get(weight), own.get(weight, Polynomial.constant(1)))
+            bias = step.arguments.get("bias") is not None or step.call.name == "addmm" or folded
+            sites[weight] = replace(known, bias=known.bias or bias, folded=known.folded or (folded and step.op_class == "conv"), shared=weight in sites)
         if weight is not None and weight in factors:
             operators += _pair(step, factors[weight], middles[id(step)], values, table, _op_class(step, weight), list(sites).index(weight))
             continue
@@ -121,12 +134,15 @@ def _common(a: str, b: str) -> str:
     return ".".join(parts)
 
 
-def _tensor(value: Value, values: Mapping[Value, int], table: AxisTable, where: str, factors: Mapping[Value, Factors]) -> TensorInfo:
+def _tensor(
+    value: Value, values: Mapping[Value, int], table: AxisTable, where: str, factors: Mapping[Value, Factors], own: Mapping[Value, Polynomial]
+) -> TensorInfo:
     dims = tuple(table.polynomial(dim) for dim in value.dims)
     elements = table.present(where) * _product(value.dims, table)
     if value in factors:
         elements = elements * factors[value].dense
-    return TensorInfo(value.name, value.role, dims, elements, value.floating, None if value.alias_of is None else values[value.alias_of])
+    alias = None if value.alias_of is None else values[value.alias_of]
+    return TensorInfo(value.name, value.role, dims, elements, value.floating, alias, own.get(value, Polynomial.constant(1)))
 
 
 def _macs(step: Step, table: AxisTable) -> Polynomial:
@@ -149,13 +165,10 @@ def _weight(step: Step) -> Value | None:
     return weight if weight.role == "parameter" and len(weight.dims) >= 2 else None
 
 
-def _site(step: Step, weight: Value, folded: bool, table: AxisTable, factors: Factors | None, known: Site | None) -> Site:
+def _site(step: Step, weight: Value, table: AxisTable, factors: Factors | None, own: Polynomial) -> Site:
     operator = {"conv": "conv", "embedding": "embedding"}.get(step.op_class, "linear")
     # Output channels come last where the weight is used as it is (x @ weight) and first where the op transposes it.
     transposed = step.call.name.startswith("conv_transpose") or (step.op_class == "matmul" and step.inputs and weight in step.inputs)
-    bias = step.arguments.get("bias") is not None or step.call.name == "addmm" or folded
-    if known is not None:
-        return replace(known, bias=known.bias or bias, shared=True)
     present = table.present(weight.name)
     channels = table.polynomial(weight.dims[1 if transposed else 0]) * present
     parts = [(_product(weight.dims, table) * present, channels)]
@@ -164,7 +177,7 @@ def _site(step: Step, weight: Value, folded: bool, table: AxisTable, factors: Fa
         parts = [(size * factors.dense, scales * factors.dense) for size, scales in parts]
         parts += [(_product(factors.first.dims, table) * present, rank), (_product(factors.second.dims, table) * present, channels * factors.factorised)]
     elements = sum((size for size, _ in parts), Polynomial.constant(0))
-    return Site(weight.name, weight.name.rpartition(".")[0], operator, elements, channels, bias, parts=tuple(parts))
+    return Site(weight.name, weight.name.rpartition(".")[0], operator, elements, channels, bias=False, own=own, parts=tuple(parts))
 
 
 def _op_class(step: Step, weight: Value | None) -> str:

@@ -8,9 +8,10 @@ fresh instance without any trace::
      "dims": [[parameter, dim, [[axis or number, ...], ...]], ...],
      "dropped": [block, ...],
      "vocabularies": [vocabulary, ...],
-     "factors": {module: rank}}
+     "factors": {module: rank},
+     "shared": [[module, ...], ...]}
 
-``factors``, where there are any, and what other steps note (``note``) are carried over by a cut.
+``factors`` and ``shared``, where there are any, and what other steps note (``note``) are carried over by a cut.
 
 Indices are always those of the uncompressed model, so that cuts compose.
 """
@@ -33,6 +34,7 @@ from compressors.graph.blocks import Block, drop
 from compressors.graph.factors import Factorised, is_factorable, replace_layer, split
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.renumbering import install_tables
+from compressors.graph.sharing import tie
 
 __all__ = ["STRUCTURE_VERSION", "cut", "dim_mask", "kept_units", "note", "rebuild", "structure_of", "weight_names"]
 
@@ -183,6 +185,7 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
         drop(model, Block(dropped["path"], tuple(None if s is None else (s[0], s[1]) for s in dropped["sources"]), dropped["single"]))
     tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
     sliced: dict[int, Tensor] = {}
+    done: dict[tuple[int, int], NDArray[np.int64]] = {}
     whole = [entry for entry in structure["dims"] if not entry[0].startswith(_gone(structure))]
     modules = dict(model.named_modules())
     dims = [(*_located(modules, parameter, dim), segments) for parameter, dim, segments in whole]
@@ -192,10 +195,14 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
         tensor = tensors[parameter]
         current = sliced.get(id(tensor), tensor.detach())
         present = dim_mask(segments, before)
-        if current.shape[dim] != present.sum():
-            raise CompressionError(f"{parameter} has {current.shape[dim]} units in dimension {dim}, the structure expects {present.sum()}")
-        indices = torch.from_numpy(np.flatnonzero(dim_mask(segments, now)[present]))
-        sliced[id(tensor)] = current.index_select(dim, indices.to(current.device))
+        if tensor.shape[dim] != present.sum():
+            raise CompressionError(f"{parameter} has {tensor.shape[dim]} units in dimension {dim}, the structure expects {present.sum()}")
+        indices = np.flatnonzero(dim_mask(segments, now)[present])
+        # Layers that share a weight cut it once.
+        if not np.array_equal(done.setdefault((id(tensor), dim), indices), indices):
+            raise CompressionError(f"{parameter} is shared with a layer that is cut differently")
+        if done[id(tensor), dim] is indices:
+            sliced[id(tensor)] = current.index_select(dim, torch.from_numpy(indices).to(current.device))
     old = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     replaced: dict[int, Tensor] = {}
     for name, tensor in tensors.items():
@@ -211,6 +218,7 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
     for path, rank in structure.get("factors", {}).items():
         if not f"{path}.".startswith(_gone(structure)):
             _factorise(model, path, rank)
+    tie(model, structure.get("shared", ()))
     for vocabulary in structure.get("vocabularies", []):
         install_tables(model, vocabulary, structure["sizes"][vocabulary["axis"]], structure["kept"][vocabulary["axis"]])
     model.compareto_structure = structure  # type: ignore[assignment]

@@ -27,6 +27,7 @@ from compressors.graph.model_graph import ModelGraph
 from compressors.graph.operators import describe
 from compressors.graph.propagation import propagate
 from compressors.graph.ranks import add_ranks
+from compressors.graph.sharing import add_owners
 from compressors.graph.untraceable import check_inputs, check_sizes, not_exported, not_run
 from compressors.graph.vocabularies import find_vocabularies
 
@@ -115,7 +116,7 @@ def _build(model: nn.Module, program: ExportedProgram, judged: frozenset[int] | 
     found = propagate(model, program, judged)
     table = assign_axes(found, stacks)
     blocks = tuple(block for stack in stacks for block in stack.blocks)
-    tensors, operators, sites = describe(found, table, add_ranks(model, found, table))
+    tensors, operators, sites = describe(found, table, add_ranks(model, found, table), add_owners(model, table))
     vocabularies = find_vocabularies(model, found, table)
     trimmed = {name for vocabulary in vocabularies for name in vocabulary.axes}
     axes = (dataclasses.replace(axis, fixed=f"{axis.fixed}; only trim_vocabulary cuts it") if axis.name in trimmed else axis for axis in table.axes)

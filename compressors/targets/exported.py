@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ def capture(model: nn.Module, inputs: Mapping[str, Tensor]) -> fx.GraphModule:
         UnexportableError: torch.export cannot; says why.
     """
     examples = two_examples(inputs)
+    model = _with_own_convolutions(model)
     logging.getLogger("torch.export").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -78,6 +80,20 @@ def capture(model: nn.Module, inputs: Mapping[str, Tensor]) -> fx.GraphModule:
             # torch.export raises many unrelated classes; for the caller they all mean that this model has no exported form.
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise UnexportableError(f"torch.export with a dynamic batch: {first}") from error
+
+
+def _with_own_convolutions(model: nn.Module) -> nn.Module:
+    """``model``, or a copy where convolutions share weights: in the copy each has its own, since a batch norm that follows is folded into them."""
+    convolutions = [module for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd)]  # noqa: SLF001 - the one common base
+    weights = [id(parameter) for module in convolutions for parameter in module.parameters(recurse=False)]
+    if len(set(weights)) == len(weights):
+        return model
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):  # noqa: SLF001 - see above
+            for name, parameter in module.named_parameters(recurse=False):
+                module.register_parameter(name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+    return model
 
 
 def fold_batch_norms(module: fx.GraphModule) -> fx.GraphModule:

@@ -35,6 +35,7 @@ def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: Ab
     graph = model.graph
     _name_constants(model, {_digest(form) for weight in weights.values() for form in (weight, weight.T)})
     _narrow(graph, {_digest(table.astype(np.int64)) for table in weights.values() if table.dtype == np.int32})
+    _merge_equal(graph)
     arrays = {i.name: i for i in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
     consumers: dict[str, list[onnx.NodeProto]] = {}
@@ -42,18 +43,21 @@ def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: Ab
         for name in node.input:
             consumers.setdefault(name, []).append(node)
     added: list[onnx.NodeProto] = []
+    integers: dict[str, NDArray[Any]] = {}
     for node in [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in arrays]:
-        weight = arrays[node.input[0]]
-        values = numpy_helper.to_array(weight)
+        # Layers that share a weight read it by scales of their own.
+        stored = node.input[0]
+        seen = stored in integers
+        values = integers.setdefault(stored, numpy_helper.to_array(arrays[stored]))
         if values.dtype != np.int8 or values.ndim < 2:
             continue
         four = int(np.abs(values).max(initial=0)) <= 7
-        stored = weight.name
-        if four:
+        if four and not seen:
             _replace(graph, helper.make_tensor(stored, TensorProto.INT4, values.shape, _nibbles(values), raw=True))
         if _feeds_integers(node, consumers, producers):
             if four:
-                added.append(helper.make_node("Cast", [stored], [f"{stored}.int8"], to=TensorProto.INT8))
+                if not any(n.output[0] == f"{stored}.int8" for n in added):
+                    added.append(helper.make_node("Cast", [stored], [f"{stored}.int8"], to=TensorProto.INT8))
                 node.input[0] = f"{stored}.int8"
             continue
         scale = numpy_helper.to_array(arrays[node.input[1]])
@@ -61,10 +65,9 @@ def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: Ab
         shape = [1] * values.ndim
         shape[axis] = -1
         _replace(graph, numpy_helper.from_array(scale.reshape(shape) if scale.ndim else scale, node.input[1]))
-        added += [
-            helper.make_node("Cast", [stored], [f"{stored}.float"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{stored}.float", node.input[1]], [node.output[0]]),
-        ]
+        if not any(n.output[0] == f"{stored}.float" for n in added):
+            added.append(helper.make_node("Cast", [stored], [f"{stored}.float"], to=TensorProto.FLOAT))
+        added.append(helper.make_node("Mul", [f"{stored}.float", node.input[1]], [node.output[0]]))
         graph.node.remove(node)
     for stored, readers in _dynamic_weights(graph, arrays).items():
         values = numpy_helper.to_array(arrays[stored])
@@ -133,6 +136,20 @@ def _replace(graph: onnx.GraphProto, tensor: onnx.TensorProto, old: str | None =
         if existing.name == (old or tensor.name):
             existing.CopyFrom(tensor)
             return
+
+
+def _merge_equal(graph: onnx.GraphProto) -> None:
+    """One copy of weights that layers share: the exporter transposes each of their uses into a tensor of its own."""
+    first: dict[tuple[Any, ...], str] = {}
+    instead: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if len(tensor.dims) > 1 and tensor.data_type == TensorProto.FLOAT:
+            kept = first.setdefault((*tensor.dims, _digest(numpy_helper.to_array(tensor))), tensor.name)
+            instead |= {tensor.name: kept} if kept != tensor.name else {}
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = instead.get(name, name)
+    _drop_unused(graph)
 
 
 def _feeds_integers(node: onnx.NodeProto, consumers: dict[str, list[onnx.NodeProto]], producers: dict[str, onnx.NodeProto]) -> bool:

@@ -73,17 +73,18 @@ class OnnxRuntime(Target):
         total = graph.table_bytes(shapes)
         sites = {site.name: i for i, site in enumerate(graph.sites)}
         folded = _folded_parameters(graph)
-        parameters = {tensor.name for tensor in graph.tensors if tensor.role == "parameter"}
         factors = {f"{site.module}.{factor}.weight" for site in graph.sites for factor in ("first", "second") if len(site.parts) > 1}
-        for tensor in graph.tensors:
-            if tensor.role != "parameter" or tensor.name in folded or tensor.name in sites or tensor.name in factors:
-                continue
-            total += 4 * tensor.elements.evaluate(shapes.widths)
+        # Each layer folds its own batch norm into weights that it shares.
+        apart = {f"{site.module}.bias" for site in graph.sites if site.folded}
+        for name, tensor in graph.parameter_tensors.items():
+            if name not in folded and name not in sites and name not in factors:
+                total += 4 * (tensor.elements if name in apart else tensor.elements * tensor.own).evaluate(shapes.widths)
         for i, site in enumerate(graph.sites):
             bits = shapes.weight_bits[:, i]
+            own = 1 if site.folded else site.own.evaluate(shapes.widths)
             for elements, scales in site.parts:
-                total += -(-elements.evaluate(shapes.widths) * bits // 8) + np.where(bits <= 8, 4 * scales.evaluate(shapes.widths), 0)
-            if site.bias and f"{site.module}.bias" not in parameters:
+                total += own * (-(-elements.evaluate(shapes.widths) * bits // 8) + np.where(bits <= 8, 4 * scales.evaluate(shapes.widths), 0))
+            if site.bias and f"{site.module}.bias" not in graph.parameter_tensors:
                 total += 4 * site.channels.evaluate(shapes.widths)
         return total
 

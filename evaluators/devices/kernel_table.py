@@ -122,7 +122,7 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
         shapes.dynamic,
         target.stored_bytes(graph, shapes).astype(np.float64),
         graph.activation_peak(shapes).astype(np.float64),
-        rows([site.elements for site in graph.sites]),
+        rows([site.elements * site.own for site in graph.sites]),
         shapes.weight_bits.T.astype(np.int8),
         site_precision.T,
     )

@@ -26,7 +26,15 @@ def test_file_round_trip(tmp_path: Path) -> None:
 
 
 def test_every_step_round_trips_its_defaults() -> None:
-    needed = {"prune": {"ratio": 0.5}, "sparsify": {"ratio": 0.5}, "low_rank": {"rank": 0.5}, "distill": {"epochs": 1}, "quantize": {}, "trim_vocabulary": {}}
+    needed = {
+        "prune": {"ratio": 0.5},
+        "sparsify": {"ratio": 0.5},
+        "low_rank": {"rank": 0.5},
+        "share_weights": {"every": 2},
+        "distill": {"epochs": 1},
+        "quantize": {},
+        "trim_vocabulary": {},
+    }
     assert set(needed) == set(step_names())
     for name, config in needed.items():
         step = step_class(name).from_config(config)
