@@ -31,6 +31,10 @@ class Batch:
 class TrainingData(Protocol):
     """What a task offers to compressors."""
 
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the main metric."""
+
     def batches(self, split: str, *, seed: int | None = None, batch_size: int | None = None) -> Iterator[Batch]:
         """One pass over a split (``train``, ``calibration``, ``search`` or ``report``): shuffled by ``seed``, or in order where it is None."""
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from compressors.checkpoint import follow_mode
+from compressors.compressor import GraphEdit
 from compressors.context import Context, TrainingData
 from compressors.errors import UserError
 from compressors.graph import ModelGraph, trace
-from compressors.graph.patterns import unmatched_patterns
 from compressors.recipe import Recipe, fingerprint
 from compressors.scoring import scores_of
 from compressors.targets import target_named
@@ -68,8 +68,13 @@ def compress(
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     context = Context(data, teacher, graph, inputs, target_named(target), device=device, log=log)
     smaller = copy.deepcopy(model)
-    for i, (step, edit) in enumerate(zip(recipe.steps, recipe.plan(graph, scores), strict=True)):
+    # What cannot be planned is said before anything is trained.
+    recipe.plan(graph, scores)
+    edit = GraphEdit.identity(graph)
+    for i, step in enumerate(recipe.steps):
+        edit = step.plan(graph, scores, edit)
         smaller = step.apply(smaller, edit, dataclasses.replace(context, seed=step_seed(seed, recipe, i)))
+        edit = edit.as_made(getattr(smaller, "compareto_structure", None))
     return follow_mode(smaller, model)
 
 
@@ -87,7 +92,6 @@ def step_seed(seed: int, recipe: Recipe, step: int) -> int:
 
 def _problems(recipe: Recipe, graph: ModelGraph, data: TrainingData | None) -> Any:
     for i, step in enumerate(recipe.steps):
-        for pattern, near in unmatched_patterns(graph, step.include, step.exclude):
-            yield f"recipe[{i}].{step.name}: {pattern!r} matches nothing in the model{near}"
+        yield from (f"recipe[{i}].{step.name}.{key}: {message}" for key, message in step.problems(graph))
         if step.stochastic and data is None:
             yield f"recipe[{i}].{step.name}: reads training data; pass data= with batches, steps, loss and score"

@@ -24,6 +24,7 @@ __all__ = ["RECIPE_VERSION", "Recipe", "fingerprint", "misplaced_steps", "step_c
 RECIPE_VERSION = 1
 _BUILT_IN = {
     "prune": "compressors.pruning:Prune",
+    "prune_iteratively": "compressors.pruning:PruneIteratively",
     "sparsify": "compressors.sparsity:Sparsify",
     "low_rank": "compressors.low_rank:LowRank",
     "share_weights": "compressors.weight_sharing:ShareWeights",

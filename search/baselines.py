@@ -28,12 +28,14 @@ def baseline_recipes(space: Space, runner: StageRunner) -> dict[str, list[dict[s
         "int4": [{"quantize": {"weight_bits": 4, "activation_bits": 8}}],
     }
     middle = space.plain_recipe(space.decode(np.full(len(space.dimensions), 0.5)))
-    recovery = [step for step in middle if "distill" in step]
-    pruning = next((step["prune"] for step in middle if "prune" in step), None)
+    pruning = next((step[name] for step in middle for name in ("prune", "prune_iteratively") if name in step), None)
     if pruning is not None:
+        recovery = [{"distill": pruning["recover"]}] if "recover" in pruning else []
+        recovery += [step for step in middle if "distill" in step]
+        shares = pruning.get("ratio")
         for percent in (25, 50):
             ratio = percent / 100
-            uniform = dict.fromkeys(pruning["ratio"], ratio) if isinstance(pruning["ratio"], dict) else ratio
+            uniform = dict.fromkeys(shares, ratio) if isinstance(shares, dict) else ratio
             patterns = {k: pruning[k] for k in ("include", "exclude", "round_to") if k in pruning}
             steps = [{"prune": {"criterion": "l2", "scope": "local", "ratio": uniform, **patterns}}, *recovery]
             found[f"prune-{percent}"] = steps

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from compressors.errors import UserError
 from compressors.graph import ModelGraph
-from compressors.graph.patterns import unmatched_patterns
+from compressors.recipe import step_class
 from evaluators.devices import device_named
 from search.dimension import spell
 from search.experiment import Experiment
@@ -54,16 +54,15 @@ def graph_problems(space: Space, graph: ModelGraph) -> list[str]:
 
 def _graph_problems(space: Space, graph: ModelGraph) -> Iterator[str]:
     kinds = tuple(dict.fromkeys(axis.kind for axis in graph.prunable))
-    for path, _, settings in space.steps():
-        for key in ("include", "exclude"):
-            given = settings.get(key, ())
-            patterns = [given] if isinstance(given, str) else [p for p in given if isinstance(p, str)]
-            for pattern, near in unmatched_patterns(graph, patterns):
-                yield f"{spell((*path, key))}: {pattern!r} matches nothing in the model{near}; compareto trace lists the names"
-        ratio = settings.get("ratio")
-        for kind in ratio if isinstance(ratio, dict) else ():
-            if kind in _KINDS and kind not in kinds:
-                yield f"{spell((*path, 'ratio', kind))}: the model has no prunable axis of kind {kind!r}; accepted: {', '.join(kinds) or 'none'}"
+    for path, name, settings in space.steps():
+        steps = [step_class(name).from_config(filled) for filled in space.corners(path, settings)]
+        for key, message in dict.fromkeys(problem for step in steps for problem in step.problems(graph)):
+            yield f"{spell((*path, key))}: {message}; compareto trace lists the names"
+        for key in ("ratio", "threshold"):
+            amount = settings.get(key)
+            for kind in amount if isinstance(amount, dict) else ():
+                if kind in _KINDS and kind not in kinds:
+                    yield f"{spell((*path, key, kind))}: the model has no prunable axis of kind {kind!r}; accepted: {', '.join(kinds) or 'none'}"
 
 
 _KINDS = ("channels", "ffn", "heads", "kv_groups", "hidden", "vocabulary", "blocks")

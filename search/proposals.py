@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ class Proposals:
 
     def __init__(self, experiment: Experiment, runner: StageRunner, baselines: Mapping[str, Mapping[str, Estimate]], uncompressed: str) -> None:
         self._experiment, self._runner, self._baseline = experiment, runner, baselines[uncompressed]
+        self._run: dict[str, Mapping[str, Estimate]] = {}
         metrics = [metric for _, metric in experiment.objective_metrics]
         known = self._known(baselines)
         self._algorithm = algorithm_named(experiment.search.algorithm, experiment.space, metrics, experiment.search.seed, known)
@@ -60,6 +62,8 @@ class Proposals:
         self._tried.add(Recipe.from_plain(record.recipe).fingerprint)
         names = [name for name, _ in self._experiment.objective_metrics]
         known = record.status == "ok" and all(name in record.metrics for name in names)
+        if known:
+            self._run[_key(record.values)] = record.metrics
         self._algorithm.tell(record.values, [record.metrics[name].value for name in names] if known else None)
 
     def _known(self, baselines: Mapping[str, Mapping[str, Estimate]]) -> Known | None:
@@ -74,11 +78,16 @@ class Proposals:
         box = Box.of(columns, values, self._baseline, self._experiment.parsed_constraints)
 
         def price(points: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-            rows = self._prices(points)
+            rows = [self._made(values, row) for values, row in zip(points, self._prices(points), strict=True)]
             found = np.array([[np.nan if row is None else row[name].value for row in rows] for name, _ in costs])
             return np.stack([axis(metric, column) for (_, metric), column in zip(costs, found, strict=True)], axis=1)
 
         return Known(price, observed[0], 1 if named[observed[0]][1].direction == "max" else -1, box.reference, box.scale)
+
+    def _made(self, values: Mapping[str, Any], planned: dict[str, Estimate] | None) -> Mapping[str, Estimate] | None:
+        """What a point that was run costs, which is more than planned where a step stopped early; else what is planned."""
+        made = self._run.get(_key(values))
+        return planned if made is None else made if self._feasible(made) else None
 
     def _prices(self, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Estimate] | None]:
         """Exact and predicted metrics of each point; None for one that cannot be planned or breaks a constraint on them."""
@@ -103,3 +112,7 @@ class Proposals:
             if metrics[f"peak_memory_bytes@{key}"].value > device.memory_bytes:
                 return False
         return all(c.satisfied(metrics, self._baseline) for c in self._experiment.parsed_constraints if not c.observed)
+
+
+def _key(values: Mapping[str, Any]) -> str:
+    return json.dumps(dict(values), sort_keys=True, default=str)

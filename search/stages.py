@@ -33,6 +33,8 @@ from search.record import StageRecord
 __all__ = ["Outcome", "StageRunner"]
 
 _STAGES_VERSION = 1
+_EVALUATION_VERSION = 2
+_MODEL, _STRUCTURE, _METRICS = "model.safetensors", "structure.json", "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Outcome:
     """What a recipe came to.
 
     Attributes:
-        metrics: exact, predicted and observed.
+        metrics: exact and predicted of the model that was made, which a step that decides while it runs may leave larger than planned; and observed.
         stages: in order.
         widths: units before and after, by axis, where they changed.
         logs: training lines.
@@ -114,19 +116,25 @@ class StageRunner:
         self._stages, self._logs = [], []
         graph = self.prepared.graph
         edits = self.plan(recipe)
-        final = edits[-1] if edits else GraphEdit.identity(graph)
         keys = self._keys(recipe, replicate, budget)
-        evaluation = state_key("evaluate", keys[-1] if keys else self._root(), split, self.prepared.data_key)
+        evaluation = state_key("evaluate", _EVALUATION_VERSION, keys[-1] if keys else self._root(), split, self.prepared.data_key)
         started = time.monotonic()
         found = self.cache.get(evaluation)
         if found is None:
             model = self._build(recipe, edits, keys, budget)
             started = time.monotonic()
-            values = self._evaluate(model, split)
-            self.cache.put(evaluation, lambda folder: _write_json(folder / "metrics.json", {k: v.to_plain() for k, v in values.items()}))
+            values, structure = self._evaluate(model, split), _structure_of(model)
+
+            def write(folder: Path) -> None:
+                _write_json(folder / _METRICS, {k: v.to_plain() for k, v in values.items()})
+                _write_json(folder / _STRUCTURE, structure)
+
+            self.cache.put(evaluation, write)
         else:
-            values = {k: Estimate.from_plain(v) for k, v in json.loads((found / "metrics.json").read_text()).items()}
+            values = {k: Estimate.from_plain(v) for k, v in json.loads((found / _METRICS).read_text()).items()}
+            structure = json.loads((found / _STRUCTURE).read_text())
         self._stages.append(StageRecord("evaluate", evaluation, found is not None, time.monotonic() - started))
+        final = (edits[-1] if edits else GraphEdit.identity(graph)).as_made(structure)
         widths = {a.name: (a.size, len(final.kept[a.name])) for a in graph.axes if a.name in final.kept and len(final.kept[a.name]) != a.size}
         return Outcome({**self.prepared.cost(final), **values}, tuple(self._stages), widths, tuple(self._logs))
 
@@ -177,8 +185,11 @@ class StageRunner:
 
     def _build(self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], budget: float) -> nn.Module:
         model, first = self._longest_prefix(recipe, keys)
-        for step, edit, key in list(zip(recipe.steps, edits, keys, strict=True))[first:]:
+        edit = edits[first - 1].as_made(_structure_of(model)) if first else GraphEdit.identity(self.prepared.graph)
+        for step, key in list(zip(recipe.steps, keys, strict=True))[first:]:
             started = time.monotonic()
+            # What earlier steps have really made decides, not what they were planned to make.
+            edit = step.plan(self.prepared.graph, self._scores, edit)
             if step.name == "quantize":
                 # Its observers and the evaluation that follows are one stage: `evaluate`, whose result is what is kept.
                 model = step.apply(model, edit, self._context(key, budget))
@@ -191,6 +202,7 @@ class StageRunner:
                 else:
                     model = step.apply(model, edit, self._context(key, budget))
                     self._store(key, model)
+            edit = edit.as_made(_structure_of(model))
             self._stages.append(StageRecord(step.name, key, found is not None, time.monotonic() - started))
         return model
 
@@ -208,15 +220,15 @@ class StageRunner:
 
     def _store(self, key: str, model: nn.Module) -> None:
         def write(folder: Path) -> None:
-            save_model(model, str(folder / "model.safetensors"))
-            _write_json(folder / "structure.json", getattr(model, "compareto_structure", None))
+            save_model(model, str(folder / _MODEL))
+            _write_json(folder / _STRUCTURE, _structure_of(model))
 
         self.cache.put(key, write)
 
     def _load(self, folder: Path) -> nn.Module:
-        structure: dict[str, Any] | None = json.loads((folder / "structure.json").read_text())
+        structure: dict[str, Any] | None = json.loads((folder / _STRUCTURE).read_text())
         model = copy.deepcopy(self.prepared.model) if structure is None else rebuild(self.prepared.model, structure)
-        load_model(model, str(folder / "model.safetensors"))
+        load_model(model, str(folder / _MODEL))
         return model.eval()
 
     def _evaluate(self, model: nn.Module, split: str) -> dict[str, Estimate]:
@@ -225,6 +237,11 @@ class StageRunner:
             if not np.isfinite(value.value):
                 raise DivergedError(f"{name} on {split} is {value.value}")
         return values
+
+
+def _structure_of(model: nn.Module) -> dict[str, Any] | None:
+    structure: dict[str, Any] | None = getattr(model, "compareto_structure", None)
+    return structure
 
 
 def _write_json(path: Path, data: Any) -> None:

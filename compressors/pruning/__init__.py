@@ -8,9 +8,10 @@ from compressors.context import Batch
 from compressors.errors import UserError, near_miss
 from compressors.graph.model_graph import ModelGraph
 from compressors.pruning.criteria import CRITERIA, Loss, UnitScores
+from compressors.pruning.iterative import PruneIteratively
 from compressors.pruning.prune import Prune
 
-__all__ = ["CRITERIA", "Prune", "score"]
+__all__ = ["CRITERIA", "Prune", "PruneIteratively", "score"]
 
 
 def score(model: nn.Module, graph: ModelGraph, criterion: str, batches: Iterable[Batch] = (), loss: Loss | None = None) -> UnitScores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from compressors.context import Context
 from compressors.errors import CompressionError, near_miss
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.surgery import cut
-from compressors.pruning.layers import explicit_ratios
+from compressors.pruning.layers import explicit_ratios, layer_problems
 from compressors.pruning.selection import Candidate, select_global, select_local, select_threshold
 
 __all__ = ["DEFAULT_KINDS", "KINDS", "Prune"]
@@ -114,6 +114,11 @@ class Prune(Compressor):
     def criteria(self) -> tuple[str, ...]:
         """The one score that planning needs."""
         return (self.criterion,)
+
+    def problems(self, graph: ModelGraph) -> Iterator[tuple[str, str]]:
+        """See ``Compressor.problems``."""
+        yield from Compressor.problems(self, graph)
+        yield from (("layers", message) for message in layer_problems(graph, self.layers))
 
     def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:
         """Choose the units that stay. See ``Compressor.plan``."""

@@ -37,6 +37,11 @@ class Task(ABC):
     fingerprint: str
     evaluation_batch: int
 
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the main metric."""
+        return self.quality[0].direction == "max"
+
     @abstractmethod
     def batches(self, split: str, *, seed: int | None = None, batch_size: int | None = None) -> Iterator[Batch]:
         """One pass over a split: shuffled by ``seed``, or in order where it is None."""

@@ -107,7 +107,7 @@ def _point(results: Results, record: TrialRecord, row: Any, feasible: bool, vari
 
 def _without_defaults(recipe: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without settings that are empty, where these mean the same left out."""
-    short = [{name: {k: v for k, v in (config or {}).items() if v not in (None, [])} for name, config in step.items()} for step in recipe]
+    short = [{name: {k: v for k, v in (config or {}).items() if v not in (None, [], {})} for name, config in step.items()} for step in recipe]
     try:
         same = Recipe.from_plain(short) == Recipe.from_plain(recipe)
     except UserError:

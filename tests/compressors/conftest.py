@@ -14,6 +14,7 @@ class Points:
     """Points of the plane whose class is their quadrant."""
 
     examples: int = 256
+    higher_is_better: bool = True
 
     def batches(self, split: str, *, seed: int | None = None, batch_size: int | None = None) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(len(split))

@@ -28,6 +28,7 @@ def test_file_round_trip(tmp_path: Path) -> None:
 def test_every_step_round_trips_its_defaults() -> None:
     needed = {
         "prune": {"ratio": 0.5},
+        "prune_iteratively": {"ratio": 0.5, "recover": {"steps": 9}},
         "sparsify": {"ratio": 0.5},
         "low_rank": {"rank": 0.5},
         "share_weights": {"every": 2},

@@ -120,6 +120,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
         ("recipe[1]={quantise: {}}", "recipe[1]: unknown step 'quantise'"),
         ("recipe=[{optional: {quantize: {}}}, {prune: {ratio: 0.5}}]", "recipe[1]: prune stands after quantize (recipe[0])"),
         ("recipe[0].prune.exclude=[hed.*]", "recipe[0].prune.exclude: 'hed.*' matches nothing"),
+        ("recipe[0].prune.layers={hed.*: 0.5}", "recipe[0].prune.layers: 'hed.*' matches no prunable axis"),
         ("recipe[0].prune.ratio={heads: 0.5}", "recipe[0].prune.ratio.heads: the model has no prunable axis of kind 'heads'"),
         ("objectives[1]=latency_ms@a100", "objectives[1]: device 'a100' is not listed under devices"),
         ("model.factory=nowhere.py:small", "nowhere.py"),

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from compressors.compressor import GraphEdit
 from compressors.errors import DivergedError, OutOfMemoryError
+from compressors.pipeline import compress
 from compressors.recipe import Recipe
 from search.cache import Cache
 from search.experiment import Experiment
@@ -52,6 +54,44 @@ def test_a_loaded_stage_gives_the_same_metrics_as_a_computed_one(runner: StageRu
 def test_fresh_seeds_are_other_trainings_of_the_same_cut(runner: StageRunner) -> None:
     computed(runner, PRUNE, DISTILL)
     assert computed(runner, PRUNE, DISTILL, replicate=1) == ["distill", "evaluate"]
+
+
+GUARDED = {"prune_iteratively": {"ratio": {"channels": 0.5}, "rounds": 2, "recover": {"steps": 2, "alpha": 0}, "max_drop": 0.5}}
+
+
+@pytest.fixture
+def guarded(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Quality falls as much as parameters do, so that the second round is undone; how many are left then."""
+    whole = prepared.graph.parameters
+    monkeypatch.setattr(
+        "evaluators.tasks.array_task.ArrayTask.score", lambda self, model, split: ("accuracy", sum(p.numel() for p in model.parameters()) / whole)
+    )
+    smaller = compress(prepared.model, [{"prune": {"ratio": {"channels": 0.25}}}], prepared.task.example_inputs)
+    return sum(p.numel() for p in smaller.parameters())
+
+
+def test_what_a_step_has_decided_while_it_ran_is_what_counts(runner: StageRunner, prepared: Prepared, tmp_path: Path, guarded: int) -> None:
+    recipe = Recipe.from_plain([GUARDED])
+    found = runner.run(recipe)
+    assert runner.price(recipe)["parameters"].value < found.metrics["parameters"].value == guarded
+    assert found.widths == {name: (before, before * 3 // 4) for name, (before, _) in found.widths.items()}
+    assert found.metrics == prepared.cost(GraphEdit.identity(prepared.graph).as_made(runner.model(recipe).compareto_structure)) | {
+        k: v for k, v in found.metrics.items() if k in ("accuracy", "loss")
+    }
+    again = StageRunner(prepared, runner.cache).run(recipe)
+    assert (again.metrics, again.widths) == (found.metrics, found.widths)
+    assert all(stage.cached for stage in again.stages)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_steps_after_one_that_stopped_early_start_from_what_it_left(runner: StageRunner, guarded: int, cached: bool) -> None:
+    recipe = Recipe.from_plain([GUARDED, {"prune": {"ratio": {"channels": 0.5}}}, DISTILL])
+    if cached:
+        runner.run(Recipe.from_plain([GUARDED]))
+        runner.run(Recipe(recipe.steps[:2]))
+    found = runner.run(recipe)
+    assert all(after == (before * 3 // 4 + 1) // 2 for before, after in found.widths.values())
+    assert found.metrics["parameters"].value == sum(p.numel() for p in runner.model(recipe).parameters())
 
 
 def test_a_corrupt_stage_is_computed_again(runner: StageRunner, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def _features(layer: nn.Module) -> int | None:
 def _squares(layer: nn.Module, value: Tensor) -> tuple[Tensor, int]:
     """Sum of squares of each feature, and how many values were summed."""
     if isinstance(layer, nn.Embedding):
-        return torch.bincount(value.flatten(), minlength=layer.num_embeddings).double(), value.numel()
+        return torch.bincount(value.flatten(), minlength=len(layer.weight)).double(), value.numel()
     features = _features(layer)
     assert features is not None, "only layers whose input is looked at are watched"
     rows = value.movedim(features, -1).flatten(0, -2).double()
