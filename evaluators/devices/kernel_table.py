@@ -64,7 +64,7 @@ def kernel_table(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTab
     """The table; the last few are kept, since every device of a study asks for the same ones."""
     digest = hashlib.blake2b(digest_size=16)
     for array in (shapes.widths, shapes.weight_bits, shapes.activation_bits, shapes.dynamic):
-        digest.update(array.tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     key = (id(graph), target.name, digest.digest())
     found = _cache.get(key)
     if found is None:
