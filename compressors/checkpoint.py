@@ -1,5 +1,8 @@
 """Compressed models on disk: ``structure.json`` says how to rebuild the module, ``model.safetensors`` holds its numbers.
 
+Where the model is still one of its architecture with another configuration, the folder is one that plain ``from_pretrained`` loads, too: with
+``config.json``, and the tensors under the names that they have there.
+
 Nothing in a folder is executed: an architecture is named only where it is a class of ``transformers`` with its configuration; for any other model the
 caller of ``load`` passes a fresh instance.
 """
@@ -16,38 +19,79 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compressors.aligned_weights import write_weights
 from compressors.architecture import architecture_of, build
 from compressors.compressor import GraphEdit
 from compressors.errors import CompressionError, TraceError, UserError
+from compressors.graph.renumbering import is_table
 from compressors.graph.surgery import rebuild
+from compressors.pretrained import Pretrained, differences, pretrained_form
+from compressors.trimmed_tokenizer import trimmed_tokenizer
 
 __all__ = ["CHECKPOINT_VERSION", "follow_mode", "load", "save"]
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 _STRUCTURE, _WEIGHTS = "structure.json", "model.safetensors"
+_MOST_UNITS = 2**24
+"""No layer has more; a structure that says so was tampered with."""
 
 
-def save(model: nn.Module, folder: str | Path) -> None:
+def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> str:
     """Write a model, compressed or not, into ``folder``, which is made where it is missing.
+
+    Args:
+        model: left as it is.
+        folder: gets ``structure.json`` and ``model.safetensors``, and ``config.json`` where plain ``from_pretrained`` loads the folder, too.
+        tokenizer: of ``transformers``; written beside the model, with the tokens of a trimmed vocabulary where ``from_pretrained`` loads one.
+
+    Returns:
+        Why plain ``from_pretrained`` cannot load the folder; empty where it can, and then gives the same outputs bit for bit.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    from safetensors.torch import save_file
-
     from compressors.quantization import prepared_state
 
     folder = Path(folder)
-    state, aliases = _unshared(prepared_state(model))
+    whole = prepared_state(model)
+    state, aliases = _unshared(whole)
     content: dict[str, Any] = {"version": CHECKPOINT_VERSION, "structure": getattr(model, "compareto_structure", None), "aliases": aliases}
     content["architecture"] = architecture_of(model)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state, folder / _WEIGHTS)
+        form = pretrained_form(model, whole)
+        why = form if isinstance(form, str) else _write_pretrained(folder, model, form, state, tokenizer)
+        if not why and not isinstance(form, str):
+            content["names"] = {new: old for new, old in form.names.items() if new != old}
+            content["tables"] = {name: tensor.tolist() for name, tensor in state.items() if is_table(name)}
+        else:
+            write_weights(folder / _WEIGHTS, state)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(folder)
         content["weights"] = hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
         (folder / _STRUCTURE).write_text(json.dumps({**content, "digest": _digest(content)}, indent=1))
     except OSError as error:
         raise UserError(f"cannot write the checkpoint {folder}: {error.strerror or error}") from error
+    return why
+
+
+def _write_pretrained(folder: Path, model: nn.Module, form: Pretrained, state: Mapping[str, Tensor], tokenizer: Any) -> str:
+    """Write what ``from_pretrained`` loads; where that is not the model, why, and the caller writes the weights again."""
+    trimmed = {} if tokenizer is None or form.tokens is None else trimmed_tokenizer(tokenizer, form.tokens)
+    if isinstance(trimmed, str):
+        return trimmed
+    config = folder / "config.json"
+    write_weights(folder / _WEIGHTS, {new: state[old] for new, old in form.names.items() if old in state})
+    config.write_text(json.dumps(form.config, indent=1, sort_keys=True))
+    why = differences(model, form, folder)
+    if why:
+        config.unlink()
+        return why
+    if tokenizer is not None and form.tokens is None:
+        tokenizer.save_pretrained(folder)
+    for name, text in trimmed.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return ""
 
 
 def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
@@ -63,9 +107,10 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     folder = Path(folder)
     content, state = _read(folder)
     fresh = _fresh(content["architecture"], folder) if model is None else model
-    structure: dict[str, Any] = dict(content["structure"] or {})
-    quantize = structure.pop("quantize", None)
     try:
+        structure: dict[str, Any] = dict(content["structure"] or {})
+        quantize = structure.pop("quantize", None)
+        _check_sizes(structure)
         loaded = rebuild(fresh, structure) if structure else _copy(fresh)
         if quantize is not None and any(bits <= 8 for bits in quantize["weight_bits"].values()):
             loaded = _restored(loaded, fresh, structure, quantize, state)
@@ -73,6 +118,8 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
             _fill(loaded, state)
     except (CompressionError, TraceError, RuntimeError) as error:
         raise UserError(f"{folder} does not fit {type(fresh).__name__}: {str(error).strip().splitlines()[0]}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / _STRUCTURE} does not describe a structure of {type(fresh).__name__}: {type(error).__name__}: {error}") from error
     if content["structure"] is not None:
         loaded.compareto_structure = content["structure"]
     if content["architecture"] is not None:
@@ -114,6 +161,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError
     from safetensors.torch import load as parse
 
     try:
@@ -128,10 +176,16 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{folder} has checkpoint version {version!r}; accepted: {CHECKPOINT_VERSION}")
     if content.pop("digest", None) != _digest(content):
         raise UserError(f"{folder / _STRUCTURE} was changed after it was written; save the model again")
-    if content["weights"] != hashlib.sha256(weights).hexdigest():
+    if content.get("weights") != hashlib.sha256(weights).hexdigest():
         raise UserError(f"{folder / _WEIGHTS} is not the file that was saved with {_STRUCTURE}; save the model again")
-    state = parse(weights)
-    return content, {**state, **{name: state[other] for name, other in content["aliases"].items()}}
+    try:
+        names, tables = content.get("names", {}), content.get("tables", {})
+        state = {names.get(name, name): tensor for name, tensor in parse(weights).items()}
+        state |= {name: torch.tensor(table, dtype=torch.int32) for name, table in tables.items()}
+        content = {"structure": None, "architecture": None, **content}
+        return content, {**state, **{name: state[other] for name, other in content["aliases"].items()}}
+    except (AttributeError, LookupError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
+        raise UserError(f"{folder} is no checkpoint: {type(error).__name__}: {error}") from error
 
 
 def _fresh(architecture: Mapping[str, Any] | None, folder: Path) -> nn.Module:
@@ -139,8 +193,16 @@ def _fresh(architecture: Mapping[str, Any] | None, folder: Path) -> nn.Module:
         raise UserError(f"{folder} does not name an architecture; pass a fresh instance: load(folder, model=...)")
     try:
         return build(architecture)
-    except (LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{folder} names an architecture that cannot be built: {error}") from error
+
+
+def _check_sizes(structure: Mapping[str, Any]) -> None:
+    """Refuse sizes that no tensor has, before memory is taken for them."""
+    numbers = [factor for _, _, segments in structure.get("dims", []) for segment in segments for factor in segment if not isinstance(factor, str)]
+    for size in (*structure.get("sizes", {}).values(), *numbers):
+        if not isinstance(size, int) or not 0 < size <= _MOST_UNITS:
+            raise CompressionError(f"an axis of {size!r} units")
 
 
 def _copy(model: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from compressors.errors import UserError
 from compressors.recipe import Recipe, fingerprint
 from evaluators.metric import Estimate, Metric
 from evaluators.models import load_model, model_fingerprint
+from evaluators.tasks.making import tokenizer_of
 from search.cache import Cache
 from search.check import graph_problems
 from search.experiment import Experiment
@@ -89,7 +90,10 @@ def apply_recipe(recipe_path: Path, experiment_path: str | Path, out: Path, over
     runner = StageRunner(prepared, cache, log)
     measured = {split: runner.run(recipe, replicate=now.replicate, split=split).metrics for split in ("search", "report")}
     baseline = runner.run(Recipe(), split="report").metrics
-    save(runner.model(recipe, replicate=now.replicate), out)
+    tokenizer = tokenizer_of(experiment.data, experiment.model, experiment.folder) if prepared.task.name != "image-classification" else None
+    why = save(runner.model(recipe, replicate=now.replicate), out, tokenizer)
+    if experiment.model.pretrained is not None:
+        log(f"{out} is loaded by compareto.load{f' only: {why}' if why else ', and by plain from_pretrained'}")
     recipe.save(out / "recipe.yaml")
     now.save(out / LOCK_NAME)
     plain = {**measured, "baseline_report": baseline}

@@ -144,7 +144,7 @@ def test_other_weights_are_refused(saved, point_net, tmp_path):
 
 def test_another_version_is_refused(saved, point_net):
     edit(saved, lambda content: content.update(version=7))
-    with pytest.raises(UserError, match="checkpoint version 7; accepted: 1"):
+    with pytest.raises(UserError, match="checkpoint version 7; accepted: 2"):
         load(saved, point_net())
 
 

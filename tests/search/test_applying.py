@@ -6,6 +6,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from compressors.checkpoint import load
 from compressors.recipe import Recipe
@@ -95,3 +99,38 @@ def test_a_recipe_for_another_model(folder: Path, capsys: pytest.CaptureFixture[
     assert "recipe[0].prune.ratio.heads" in printed
     assert "'classifier' matches nothing" in printed
     shutil.rmtree(folder / "out")
+
+
+def test_a_folder_of_transformers_is_loaded_by_plain_from_pretrained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(60))]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder / "tiny")
+    sizes = {"vocab_size": len(words), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForSequenceClassification(BertConfig(**sizes, num_labels=2)).save_pretrained(folder / "tiny")
+    lines = [f"word{i % 20} word{i // 2 % 20} word{i // 20},{'ab'[i % 2]}" for i in range(200)]
+    (folder / "texts.csv").write_text("\n".join(["text,label", *lines]))
+    experiment = {
+        **EXPERIMENT,
+        "model": {"pretrained": "tiny", "task": "text-classification"},
+        "data": {
+            "files": {"all": "texts.csv"},
+            "splits": {"search": {"from": "all", "take": 50}, "report": {"from": "all", "skip": 50, "take": 50}, "train": {"from": "all", "skip": 100}},
+            "preprocessing": {"sequence": 8},
+        },
+        "recipe": [{"prune": {"ratio": {"ffn": {"uniform": [0.0, 0.5]}}}}],
+    }
+    (folder / "mine.yaml").write_text(yaml.safe_dump(experiment))
+    Recipe.from_plain([{"trim_vocabulary": {}}, {"prune": {"ratio": {"ffn": 0.5, "blocks": 0.5}, "exclude": "*pooler*"}}]).save(folder / "recipe.yaml")
+    assert apply(folder, folder / "recipe.yaml", folder / "out") == 0
+    assert f"{folder / 'out'} is loaded by compareto.load, and by plain from_pretrained" in capsys.readouterr().out
+    ours, plain = load(folder / "out"), BertForSequenceClassification.from_pretrained(folder / "out").eval()
+    assert (plain.config.num_hidden_layers, plain.config.intermediate_size) == (1, 16)
+    assert plain.config.vocab_size < len(words)
+    whole, trimmed = AutoTokenizer.from_pretrained(folder / "tiny"), AutoTokenizer.from_pretrained(folder / "out")
+    text = lines[3].split(",")[0]
+    assert torch.equal(ours(**whole(text, return_tensors="pt")).logits, plain(**trimmed(text, return_tensors="pt")).logits)
+
+    Recipe.from_plain([{"low_rank": {"rank": 0.25}}]).save(folder / "recipe.yaml")
+    assert apply(folder, folder / "recipe.yaml", folder / "factors") == 0
+    assert f"{folder / 'factors'} is loaded by compareto.load only: " in capsys.readouterr().out

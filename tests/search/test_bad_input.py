@@ -138,7 +138,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
         ("model.factory=models.py:number", "model.factory: models.py:number returns int; accepted: a torch.nn.Module"),
         ("model.factory=models.py:leaves", "model.factory: models.py:leaves raises SystemExit: 3"),
         ("model.factory=models.py:Silent", "model: does not run on an example of the data: NotImplementedError\n"),
-        ("model.factory=models.py:Branching", "torch.export cannot trace Branching: Could not guard on data-dependent expression"),
+        ("model.factory=models.py:Branching", "torch.export cannot trace Branching on (x: [1, 1, 8, 8] float32): its code depends on the value of a tensor"),
         ("model.weights=weights.pth", "weights.pth is neither safetensors nor a state dict that torch.load reads with weights_only"),
         ("model.weights=weights.safetensors", "weights.safetensors is neither safetensors nor a state dict"),
         ("data={files: {train: empty.json}}", "empty.json is empty"),
