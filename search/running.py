@@ -145,7 +145,7 @@ class Pool:
             if name.startswith("_compareto_factory_"):
                 # Workers cannot import a factory file by its private name: its classes travel by value.
                 ray.cloudpickle.register_pickle_by_value(module)
-        parameters = tune.with_parameters(CompressionTrial, prepared=prepared, cache=str(cache.root.parent), threads=cpus)
+        parameters = tune.with_parameters(CompressionTrial, prepared=[ray.put(prepared)], cache=str(cache.root.parent), threads=cpus)
         self._trainable = tune.with_resources(parameters, {"cpu": cpus, "gpu": gpus})
         self.workers = workers
 

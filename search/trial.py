@@ -6,13 +6,19 @@ import dataclasses
 import gc
 import time
 import traceback
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import ray
 from ray import tune
 
 from compressors.errors import TrialError, UserError
 from search.record import Status, TrialRecord
+
+if TYPE_CHECKING:
+    from search.stages import StageRunner
 
 __all__ = ["CompressionTrial"]
 
@@ -20,8 +26,19 @@ __all__ = ["CompressionTrial"]
 class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
     """A job is ``{"id", "recipe", "values", "baseline", "split"}``; its result is a terminal record as JSON."""
 
-    def setup(self, config: dict[str, Any], prepared: Any = None, cache: str = "", threads: int = 1) -> None:
-        """Once an actor: threads, caches, and the model and data from the object store."""
+    def setup(self, config: dict[str, Any], prepared: Sequence[Any] = (), cache: str = "", threads: int = 1) -> None:
+        """Once an actor; what takes seconds waits for the first job: Tune gives the jobs of actors that are not ready to others, and ends those.
+
+        Args:
+            config: the first job.
+            prepared: one reference to model and data in the object store.
+            cache: its folder.
+            threads: of torch.
+        """
+        self._job, self._prepared, self._cache, self._threads = config, prepared, cache, threads
+
+    @cached_property
+    def _runner(self) -> StageRunner:
         import torch
 
         from search.cache import Cache
@@ -29,10 +46,8 @@ class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no ty
         from search.stages import StageRunner
 
         quiet_libraries()
-        torch.set_num_threads(threads)
-        self._runner = StageRunner(prepared, Cache(Path(cache)))
-        self._versions = dict(prepared.versions)
-        self._job = config
+        torch.set_num_threads(self._threads)
+        return StageRunner(ray.get(self._prepared[0]), Cache(Path(self._cache)))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next job."""
@@ -52,7 +67,7 @@ class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no ty
     def _run(self, job: dict[str, Any]) -> TrialRecord:
         from compressors.recipe import Recipe
 
-        common = TrialRecord(job["id"], job["recipe"], "ok", values=job["values"], baseline=job["baseline"], versions=self._versions)
+        common = TrialRecord(job["id"], job["recipe"], "ok", values=job["values"], baseline=job["baseline"], versions=dict(self._runner.prepared.versions))
         try:
             outcome = self._runner.run(Recipe.from_plain(job["recipe"]), split=job["split"])
         except Exception as error:  # noqa: BLE001 - whatever happens in one trial is its record, and never ends the study

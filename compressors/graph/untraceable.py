@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import UnsupportedOperatorException
 from torch.export import ExportedProgram
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from compressors.errors import TraceError
 
@@ -73,6 +72,8 @@ def check_sizes(model: nn.Module, program: ExportedProgram) -> None:
 
 def _remedy(error: Exception) -> tuple[str, str]:
     """What is wrong, and what to change."""
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode  # it imports sympy
+
     said = _first(error)
     if isinstance(error, GuardOnDataDependentSymNode):
         why = f"its code depends on the value of a tensor ({said})"
