@@ -1,43 +1,60 @@
-"""A traced model as plain data: axes, sites, modules, and what each device makes of it."""
+"""A traced model as plain data: programs, axes, sites, blocks, and what each device makes of it."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from compressors.graph import INDICATORS, ModelGraph
+from compressors.targets import Target
 from evaluators.devices.device_model import DeviceModel
 
 __all__ = ["describe"]
 
 
-def describe(graph: ModelGraph, example_inputs: Mapping[str, Tensor], devices: Sequence[DeviceModel], depth: int = 2) -> dict[str, Any]:
+def describe(
+    graph: ModelGraph, example_inputs: Mapping[str, Tensor], devices: Sequence[DeviceModel], target: Target, depth: int | None = None
+) -> dict[str, Any]:
     """Everything ``compareto trace`` shows, as plain data.
 
     Args:
         graph: the trace.
         example_inputs: what it was traced with.
         devices: each prices the uncompressed model.
-        depth: components of a module's name that its parameters and MACs are added up over.
+        target: whose stored bytes are given.
+        depth: components of a module's name that are added up over; None for its own blocks: those of its stacks, and its
+            top-level modules around them.
     """
+    inputs = {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in example_inputs.items()}
     return {
         "fingerprint": graph.fingerprint,
-        "inputs": {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")} for name, tensor in example_inputs.items()},
+        "inputs": inputs,
         "parameters": graph.parameters,
         "macs": graph.macs,
+        "bytes": int(target.stored_bytes(graph, graph.baseline())[0]),
+        "target": target.name,
+        "programs": [_program(graph)],
         "axes": [
             {"name": a.name, "kind": a.kind, "size": a.size, "fixed": a.fixed, "modules": list(a.modules)}
             for a in graph.axes
-            if a.kind not in ("input", *INDICATORS)
+            if a.kind not in ("input", "constant", *INDICATORS)
         ],
         "sites": _sites(graph),
-        "modules": _modules(graph, depth),
+        "blocks": _blocks(graph, target, depth),
         "devices": [_device(graph, device) for device in devices],
     }
+
+
+def _program(graph: ModelGraph) -> dict[str, Any]:
+    """The forward pass: what it is called with, and what it executes."""
+    widths = graph.baseline().widths
+    executed = [o for o in graph.operators if o.op_class != "view" and o.present.evaluate(widths)[0]]
+    return {"name": "forward", "inputs": list(graph.inputs), "operators": len(executed), "macs": graph.macs}
 
 
 def _sites(graph: ModelGraph) -> list[dict[str, Any]]:
@@ -55,30 +72,67 @@ def _sites(graph: ModelGraph) -> list[dict[str, Any]]:
     ]
 
 
-def _modules(graph: ModelGraph, depth: int) -> list[dict[str, Any]]:
+def _blocks(graph: ModelGraph, target: Target, depth: int | None) -> list[dict[str, Any]]:
+    """Parameters, bytes and MACs of each group of modules, in the model's order."""
     widths = graph.baseline().widths
-    parameters: dict[str, int] = defaultdict(int)
+    # The factors of layers that are whole have neither elements nor MACs.
+    owned = {name: count for name, tensor in graph.parameter_tensors.items() if (count := int(tensor.elements.evaluate(widths)[0]))}
+    spent = [(operator.module, count) for operator in graph.operators if (count := int(operator.macs.evaluate(widths)[0]))]
+    group = _groups(graph, [*map(_owner, owned), *(module for module, _ in spent)], depth)
+    parameters: dict[str, list[str]] = defaultdict(list)
     macs: dict[str, int] = defaultdict(int)
-    for tensor in graph.tensors:
-        if tensor.role == "parameter":
-            parameters[_prefix(tensor.name.rpartition(".")[0], depth)] += int(tensor.elements.evaluate(widths)[0])
-    for operator in graph.operators:
-        if operator.macs.terms:
-            macs[_prefix(operator.module, depth)] += int(operator.macs.evaluate(widths)[0])
-    # The factors of layers that are whole have neither.
+    for name in owned:
+        parameters[group(_owner(name))].append(name)
+    for module, count in spent:
+        macs[group(module)] += count
     return [
-        {"name": name, "parameters": parameters[name], "macs": macs[name]} for name in dict.fromkeys((*parameters, *macs)) if parameters[name] or macs[name]
+        {"name": name, "parameters": sum(owned[p] for p in parameters[name]), "bytes": _stored(graph, target, parameters[name]), "macs": macs[name]}
+        for name in dict.fromkeys((*parameters, *macs))
     ]
 
 
-def _prefix(module: str, depth: int) -> str:
-    return ".".join(module.split(".")[:depth])
+def _groups(graph: ModelGraph, modules: Iterable[str], depth: int | None) -> Callable[[str], str]:
+    """What a module is added up under: the block that it lies in, else the outermost module around it that holds no block and not the whole model."""
+    if depth is not None:
+        return lambda module: ".".join(module.split(".")[:depth])
+    blocks = {block.path for block in graph.blocks}
+    paths = {*modules, *blocks} - {""}
+    around = {parent for block in blocks for parent in _prefixes(block)[:-1]}
+    around |= {prefix for path in paths for prefix in _prefixes(path)[:-1] if all(_within(other, prefix) for other in paths)}
+
+    def group(module: str) -> str:
+        prefixes = _prefixes(module)
+        return next((prefix for prefix in prefixes if prefix in blocks or prefix not in around), prefixes[-1])
+
+    return group
+
+
+def _stored(graph: ModelGraph, target: Target, parameters: Collection[str]) -> int:
+    """Bytes that ``target`` stores for some of the parameters: those of the graph without all others."""
+    tensors = (t if t.role != "parameter" or t.name in parameters else dataclasses.replace(t, role="constant") for t in graph.tensors)
+    part = dataclasses.replace(graph, tensors=tuple(tensors), sites=tuple(site for site in graph.sites if site.name in parameters))
+    return int(target.stored_bytes(part, part.baseline())[0])
+
+
+def _owner(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
+
+
+def _prefixes(path: str) -> list[str]:
+    """``a``, ``a.b``, ``a.b.c``: the modules that a module lies in, and itself."""
+    parts = path.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _within(path: str, module: str) -> bool:
+    return path == module or path.startswith(f"{module}.")
 
 
 def _device(graph: ModelGraph, device: DeviceModel) -> dict[str, Any]:
     costs = device.cost(graph, graph.baseline())
     bounds = sorted(device.bounds(graph), key=lambda b: -b[2])
     total = float(np.sum([ms for _, _, ms in bounds])) or 1.0
+    modules = {operator.name: operator.module for operator in graph.operators}
     shares: dict[str, float] = defaultdict(float)
     for _, bound, ms in bounds:
         shares[bound] += ms / total
@@ -87,5 +141,5 @@ def _device(graph: ModelGraph, device: DeviceModel) -> dict[str, Any]:
         "memory_bytes": device.memory_bytes,
         **{name: cost.estimate(0).to_plain() for name, cost in costs.items()},
         "bound_by": {bound: round(share, 4) for bound, share in sorted(shares.items(), key=lambda item: -item[1])},
-        "kernels": [{"name": name, "bound": bound, "ms": ms} for name, bound, ms in bounds],
+        "kernels": [{"name": name, "module": modules.get(name, ""), "bound": bound, "ms": ms} for name, bound, ms in bounds],
     }

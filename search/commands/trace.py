@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from search.commands.arguments import Subparsers, add_command, add_experiment
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from search.experiment import Experiment
+    from search.sensitivity import Cut, Sensitivity
 
 __all__ = ["register", "run"]
 
 _KERNELS = 8
+_WIDTH = 140
 
 
 def register(subparsers: Subparsers) -> None:
     """Add the command."""
-    parser = add_command(subparsers, "trace", run, "show prunable axes, quantization sites and the cost on each device", "compareto trace quickstart --depth 1")
+    parser = add_command(
+        subparsers, "trace", run, "show prunable axes, blocks, quantization sites and the cost on each device", "compareto trace quickstart --sensitivity"
+    )
     add_experiment(parser)
-    parser.add_argument("--depth", type=int, default=2, metavar="N", help="components of module names to add up over (default: 2)")
+    parser.add_argument("--sensitivity", action="store_true", help="cut every axis alone, without recovery, and show the quality that it costs; evaluates")
+    parser.add_argument("--depth", type=_depth, metavar="N", help="add up over N components of module names instead of the model's own blocks")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="json has every axis, site and kernel")
 
 
@@ -25,74 +38,190 @@ def run(args: argparse.Namespace) -> int:
     """Load, trace, price, print."""
     import json
 
+    from compressors.targets import target_named
     from evaluators.devices import device_named
     from search.description import describe
     from search.experiment import Experiment
     from search.loading import load_experiment
 
     experiment = Experiment.load(args.experiment, args.overrides)
-    loaded = load_experiment(experiment)
-    described = describe(loaded.graph, loaded.task.example_inputs, [device_named(key) for key in experiment.devices], max(args.depth, 1))
+    if args.sensitivity:
+        graph, example_inputs, sensitivity = _profiled(experiment)
+    else:
+        loaded = load_experiment(experiment)
+        graph, example_inputs, sensitivity = loaded.graph, loaded.task.example_inputs, None
+    described = describe(graph, example_inputs, [device_named(key) for key in experiment.devices], target_named(experiment.target), args.depth)
     if args.format == "json":
-        print(json.dumps(described, indent=1))
+        print(json.dumps(described if sensitivity is None else {**described, "sensitivity": sensitivity.to_plain()}, indent=1))
     else:
         _show(described)
+        if sensitivity is not None:
+            _show_sensitivity(sensitivity, described)
     return 0
 
 
-def _show(described: dict[str, Any]) -> None:
+def _depth(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; accepted: a whole number of at least 1")
+    return int(text)
+
+
+def _profiled(experiment: Experiment) -> tuple[Any, Any, Sensitivity]:
+    """Graph and inputs, as they are without a profile, and the profile; says on stderr how far it is."""
+    from search.cache import Cache
+    from search.preparing import prepare
+    from search.sensitivity import first_criterion, profile
+    from search.stages import StageRunner
+
+    with _saying() as say:
+        cache = Cache()
+        prepared = prepare(experiment, cache, say)
+        found = profile(StageRunner(prepared, cache, say), first_criterion(experiment), say)
+    return prepared.graph, prepared.task.example_inputs, found
+
+
+@contextmanager
+def _saying() -> Iterator[Callable[[str], None]]:
+    """Receives lines: the last one stands below a spinner in a terminal, each is printed elsewhere."""
+    import sys
+
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield lambda line: console.print(Text(line), soft_wrap=True)
+        return
+    with console.status("") as status:
+        yield lambda line: status.update(Text(line))
+
+
+def _console() -> Console:
+    from rich.console import Console
 
     console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=140)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=_WIDTH)
 
-    def show(title: str, columns: str, rows: list[tuple[Any, ...]]) -> None:
-        """Columns whose name ends in ``>`` are aligned right."""
-        console.print(title, style="bold")
-        table = Table(box=None, pad_edge=False)
-        for column in columns.split():
-            table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-        console.print(table)
-        console.print()
 
-    inputs = ", ".join(f"{name} {'x'.join(map(str, i['shape']))} {i['dtype']}" for name, i in described["inputs"].items())
-    console.print(f"{described['parameters']:,} parameters, {described['macs']:,} MACs for {inputs}; trace {described['fingerprint']}\n")
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Columns whose name ends in ``>`` are aligned right. Nothing where there are no rows."""
+    from rich.table import Table
+
+    if not rows:
+        return
+    console = _console()
+    console.print(title, style="bold")
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    console.print(table)
+    console.print()
+
+
+def _show(described: dict[str, Any]) -> None:
+    console = _console()
+    console.print(
+        f"{described['parameters']:,} parameters, {described['macs']:,} MACs, {described['bytes']:,} bytes in {described['target']}; "
+        f"trace {described['fingerprint']}\n"
+    )
+    inputs = {name: f"{name} {'x'.join(map(str, i['shape']))} {i['dtype']}" for name, i in described["inputs"].items()}
+    rows = [(p["name"], ", ".join(inputs.get(name, name) for name in p["inputs"]), p["operators"], p["macs"]) for p in described["programs"]]
+    _table("Programs", ("program", "inputs", "operators>", "MACs>"), rows)
+    alike = _alike(described)
     cut = [a for a in described["axes"] if a["fixed"] is None]
-    show("Prunable axes", "axis kind units> modules", [(a["name"], a["kind"], a["size"], len(a["modules"])) for a in cut])
+    if not cut:
+        console.print("No axis can be cut.\n")
+    _table("Prunable axes", ("axis", "kind", "units>", "modules>"), [(a["name"], a["kind"], a["size"], len(a["modules"])) for a in cut])
     reasons: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for axis in described["axes"]:
         if axis["fixed"] is not None:
-            reasons[axis["kind"], axis["fixed"]].append(axis)
-    show("Fixed axes", "kind axes> such_as reason", [(kind, len(axes), axes[0]["name"], reason) for (kind, reason), axes in reasons.items()])
+            reasons[axis["kind"], alike(axis["fixed"])].append(axis)
+    fixed = [(kind, len(axes), _range(axes), axes[0]["modules"][0] if axes[0]["modules"] else "", reason) for (kind, reason), axes in reasons.items()]
+    _table("Fixed axes", ("kind", "axes>", "units>", "such as", "reason"), fixed)
+    blocks = [(b["name"] or "(the model itself)", b["parameters"], b["bytes"], b["macs"]) for b in described["blocks"]]
+    _table("Blocks", ("block", "parameters>", "bytes>", "MACs>"), blocks)
     sites: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for site in described["sites"]:
         sites[site["operator"]].append(site)
-    show("Quantization sites", "operator sites> weights>", [(operator, len(found), sum(s["elements"] for s in found)) for operator, found in sites.items()])
-    show("Modules", "module parameters> MACs>", [(m["name"] or "(model)", m["parameters"], m["macs"]) for m in described["modules"]])
-    show(
-        "Uncompressed on each device (90 % intervals)",
-        "device latency_ms> memory_MB> energy_mJ> tier bound_by",
-        [
-            (
-                d["key"],
-                _figure(d["latency_ms"]),
-                _figure(d["peak_memory_bytes"], 1e6),
-                _figure(d["energy_mj"]),
-                d["latency_ms"]["tier"],
-                ", ".join(f"{bound} {share:.0%}" for bound, share in d["bound_by"].items()),
-            )
-            for d in described["devices"]
-        ],
-    )
-    for device in described["devices"]:
-        kernels = device["kernels"]
-        rows = [(k["name"], k["bound"], f"{k['ms']:.4g}") for k in kernels[:_KERNELS]]
-        show(f"Slowest {len(rows)} of {len(kernels)} kernels on {device['key']}", "kernel bound_by ms>", rows)
+    found = [(operator, len(of), sum(s["elements"] for s in of)) for operator, of in sites.items()]
+    _table("Quantization sites", ("operator", "sites>", "weights>"), found)
+    _show_devices(described["devices"], alike)
+
+
+def _alike(described: dict[str, Any]) -> Callable[[str], str]:
+    """Puts ``*`` for the number of a block, so that what is said of all blocks of a stack is said once."""
+    blocks = sorted((path for axis in described["axes"] if axis["kind"] == "blocks" for path in axis["modules"]), key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w.])({'|'.join(map(re.escape, blocks))})(?!\w)")
+    return lambda text: pattern.sub(lambda found: f"{found[1].rpartition('.')[0]}.*".removeprefix("."), text) if blocks else text
+
+
+def _range(axes: Sequence[dict[str, Any]]) -> str:
+    sizes = sorted({axis["size"] for axis in axes})
+    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,}-{sizes[-1]:,}"
+
+
+def _show_devices(devices: Sequence[dict[str, Any]], alike: Callable[[str], str]) -> None:
+    rows = [
+        (
+            d["key"],
+            _figure(d["latency_ms"]),
+            _figure(d["peak_memory_bytes"], 1e6),
+            _figure(d["energy_mj"]),
+            d["latency_ms"]["tier"],
+            ", ".join(f"{bound} {share:.0%}" for bound, share in d["bound_by"].items()),
+        )
+        for d in devices
+    ]
+    _table("Uncompressed on each device (90 % intervals)", ("device", "latency ms>", "memory MB>", "energy mJ>", "tier", "bound by"), rows)
+    for device in devices:
+        groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        for k in device["kernels"]:
+            groups[alike(k["module"]), re.sub(r"_\d+$", "", k["name"]), k["bound"]].append(k["ms"])
+        slowest = sorted(groups.items(), key=lambda item: -sum(item[1]))
+        total = sum(map(sum, groups.values())) or 1.0
+        kernels = [(*key, len(ms), f"{sum(ms):.4g}", f"{sum(ms) / total:.1%}") for key, ms in slowest[:_KERNELS]]
+        rest = f", the slowest {_KERNELS} of {len(groups)} groups" if len(groups) > _KERNELS else ""
+        _table(f"Kernels on {device['key']}{rest}", ("module", "operator", "bound by", "kernels>", "ms>", "share>"), kernels)
 
 
 def _figure(estimate: dict[str, Any], unit: float = 1.0) -> str:
     return f"{estimate['value'] / unit:.3g} ({estimate['low'] / unit:.3g}-{estimate['high'] / unit:.3g})"
+
+
+def _show_sensitivity(found: Sensitivity, described: dict[str, Any]) -> None:
+    from search.figures import figure
+
+    by_axis: dict[str, list[Cut]] = defaultdict(list)
+    for cut in found.cuts:
+        by_axis[cut.axis.name].append(cut)
+    shares = [f"{cut.share:.0%}" for cut in next(iter(by_axis.values()), [])]
+    accuracy = found.metric.name == "accuracy"
+    unit = "points" if accuracy else found.metric.unit
+    title = (
+        f"{found.metric.name} lost{f', {unit},' if unit else ''} where one axis alone is cut by {found.criterion}, without recovery "
+        f"({found.split}, {found.examples:,} examples, uncompressed {figure(found.metric, found.baseline.value)}, 90 % intervals)"
+    )
+    rows = [
+        (
+            cuts[0].axis.name,
+            cuts[0].axis.kind,
+            cuts[0].axis.size,
+            *(_lost(cut, 100 if accuracy else 1) for cut in cuts),
+            f"{cuts[-1].parameters / described['parameters'] - 1:.1%}",
+            f"{cuts[-1].macs / max(described['macs'], 1) - 1:.1%}",
+        )
+        for cuts in by_axis.values()
+    ]
+    last = shares[-1] if shares else ""
+    _table(title, ("axis", "kind", "units>", *(f"{share} cut>" for share in shares), f"parameters at {last}>", f"MACs at {last}>"), rows)
+    for reason in dict.fromkeys(cut.reason for cut in found.cuts if cut.lost is None):
+        _console().print(f"-: {reason}")
+
+
+def _lost(cut: Cut, scale: float) -> str:
+    if cut.lost is None:
+        return "-"
+    digits = ".1f" if scale == 100 else ".3g"
+    return f"{scale * cut.lost.value:{digits}} ({scale * cut.lost.low:{digits}} to {scale * cut.lost.high:{digits}})"

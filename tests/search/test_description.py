@@ -6,8 +6,14 @@ import torch
 from torch import nn
 
 from compressors.graph import ModelGraph, Shapes, trace
+from compressors.targets import target_named
+from evaluators.devices import device_named
 from evaluators.devices.device_model import CostArray, DeviceModel
 from search.description import describe
+from tests.conformance.families import build
+
+TARGET = target_named("onnxruntime")
+INPUTS = {"input": torch.zeros(1, 3, 8, 8)}
 
 
 class FlatRate(DeviceModel):
@@ -29,28 +35,67 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()), nn.Flatten(), nn.Linear(8 * 36, 10)).eval()
 
 
-def test_totals_are_the_sums_of_modules() -> None:
-    inputs = {"input": torch.zeros(1, 3, 8, 8)}
-    graph = trace(model(), inputs)
-    for depth in (1, 3):
-        described = describe(graph, inputs, [FlatRate()], depth)
-        assert sum(m["parameters"] for m in described["modules"]) == described["parameters"] == sum(p.numel() for p in model().parameters())
-        assert sum(m["macs"] for m in described["modules"]) == described["macs"] == 8 * 36 * 27 + 10 * 8 * 36
-    assert [m["name"] for m in describe(graph, inputs, [], 1)["modules"]] == ["0", "2"]
+@pytest.fixture(scope="module")
+def graph() -> ModelGraph:
+    return trace(model(), INPUTS)
 
 
-def test_what_a_device_makes_of_it() -> None:
-    inputs = {"input": torch.zeros(1, 3, 8, 8)}
-    (device,) = describe(trace(model(), inputs), inputs, [FlatRate()])["devices"]
+@pytest.mark.parametrize("depth", [None, 1, 3])
+def test_totals_are_the_sums_of_blocks(graph: ModelGraph, depth: int | None) -> None:
+    described = describe(graph, INPUTS, [], TARGET, depth)
+    assert sum(b["parameters"] for b in described["blocks"]) == described["parameters"] == sum(p.numel() for p in model().parameters())
+    assert sum(b["macs"] for b in described["blocks"]) == described["macs"] == 8 * 36 * 27 + 10 * 8 * 36
+    # The batch norm is folded into a bias that the convolution has anyway.
+    assert sum(b["bytes"] for b in described["blocks"]) == described["bytes"] == 4 * (described["parameters"] - 2 * 8)
+    assert [b["name"] for b in described["blocks"]] == (["0.0", "0.1", "2"] if depth == 3 else ["0", "2"])
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("bert", ["bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1", "bert.pooler", "classifier"]),
+        ("resnet20", ["conv1", "bn1", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1", "linear"]),
+        ("llama", ["model.embed_tokens", "model.layers.0", "model.layers.1", "model.norm", "lm_head"]),
+    ],
+)
+def test_blocks_are_those_of_the_stacks_and_what_is_around_them(family: str, names: list[str]) -> None:
+    made, inputs = build(family)
+    described = describe(trace(made, inputs), inputs, [], TARGET)
+    blocks = {b["name"]: b for b in described["blocks"]}
+    assert list(blocks) == names
+    first = next(name for name in names if name.endswith("0"))
+    assert blocks[first]["parameters"] == sum(p.numel() for p in made.get_submodule(first).parameters())
+    assert [sum(b[key] for b in blocks.values()) for key in ("parameters", "bytes", "macs")] == [described[key] for key in ("parameters", "bytes", "macs")]
+
+
+def test_a_wrapper_around_everything_is_no_block() -> None:
+    wrapped = nn.ModuleDict({"inner": model()})
+    wrapped.forward = lambda input: wrapped["inner"](input)  # type: ignore[method-assign] # noqa: A006 - the name of the input
+    described = describe(trace(wrapped.eval(), INPUTS), INPUTS, [], TARGET)
+    assert [b["name"] for b in described["blocks"]] == ["inner.0", "inner.2"]
+
+
+def test_what_a_device_makes_of_it(graph: ModelGraph) -> None:
+    (device,) = describe(graph, INPUTS, [FlatRate()], TARGET)["devices"]
     assert device["latency_ms"]["value"] == pytest.approx(0.010656)
     assert device["latency_ms"]["tier"] == "spec-only"
     assert device["bound_by"] == {"compute": 0.75, "memory": 0.25}
     assert [k["name"] for k in device["kernels"]] == ["a", "b"]
 
 
-def test_input_sizes_are_not_listed_as_axes() -> None:
-    inputs = {"input": torch.zeros(1, 3, 8, 8)}
-    axes = describe(trace(model(), inputs), inputs, [])["axes"]
+def test_kernels_name_their_modules(graph: ModelGraph) -> None:
+    (device,) = describe(graph, INPUTS, [device_named("raspberry-pi-5/onnxruntime")], TARGET)["devices"]
+    assert {k["module"] for k in device["kernels"]} == {"0.0", "2"}
+
+
+def test_input_sizes_are_not_listed_as_axes(graph: ModelGraph) -> None:
+    axes = describe(graph, INPUTS, [], TARGET)["axes"]
     assert all(axis["kind"] != "input" for axis in axes)
     assert [axis["name"] for axis in axes if axis["fixed"] is None] == ["0.0"]
     assert np.prod([axis["size"] for axis in axes if axis["fixed"] is None]) == 8
+
+
+def test_the_program_is_the_forward_pass(graph: ModelGraph) -> None:
+    (program,) = describe(graph, INPUTS, [], TARGET)["programs"]
+    # Flattening costs nothing: convolution, batch norm, ReLU and the linear layer are executed.
+    assert program == {"name": "forward", "inputs": ["input"], "operators": 4, "macs": graph.macs}
