@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import compareto
+from compressors.context import Batch
 
 INPUTS = (torch.zeros(2, 3, 8, 8),)
 PRUNE = [{"prune": {"criterion": "l2", "ratio": {"channels": 0.5}}}]
@@ -117,6 +118,43 @@ def test_a_recipe_and_its_plain_list_give_the_same_model_and_leave_the_original(
     assert torch.equal(first.eval()(x), second.eval()(x))
     assert first.conv.out_channels == 4
     assert compareto.trace(first, INPUTS).parameters == sum(parameter.numel() for parameter in first.parameters())
+
+
+class Data:
+    """Sixteen images, as a caller brings them."""
+
+    higher_is_better = True
+
+    def batches(self, split, *, seed=None, batch_size=None):
+        images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        for rows in torch.arange(16).split(batch_size or 8):
+            yield Batch({"image": images[rows]}, rows % 4)
+
+    def steps(self, split, *, batch_size=None):
+        return -(-16 // (batch_size or 8))
+
+    def loss(self, logits, batch):
+        return nn.functional.cross_entropy(logits, batch.labels)
+
+    def score(self, model, split):
+        return "accuracy", 0.25
+
+
+STEPS = {
+    **{name: {"prune": {"ratio": 0.5, "criterion": name}} for name in ("l1", "bn_scale", "taylor", "activation", "random")},
+    "prune_iteratively": {"prune_iteratively": {"ratio": 0.5, "rounds": 2, "recover": {"steps": 2}, "frozen": "head"}},
+    "low_rank": {"low_rank": {"rank": 0.3}},
+    "sparsify": {"sparsify": {"ratio": 0.5}},
+    "distill": {"distill": {"steps": 1}},
+    "quantize": {"quantize": {"weight_bits": 8}},
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_no_step_touches_the_model(step):
+    model = net()
+    with unchanged(model):
+        compareto.compress(model, [step], INPUTS, data=Data())
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -21,6 +21,8 @@ __all__ = ["register", "run"]
 
 _KERNELS = 8
 _WIDTH = 140
+_WORTH_SAYING = 0.005
+"""Share of a device's latency."""
 
 
 def register(subparsers: Subparsers) -> None:
@@ -170,7 +172,7 @@ def _show_devices(devices: Sequence[dict[str, Any]], alike: Callable[[str], str]
             _figure(d["peak_memory_bytes"], 1e6),
             _figure(d["energy_mj"]),
             d["latency_ms"]["tier"],
-            ", ".join(f"{bound} {share:.0%}" for bound, share in d["bound_by"].items()),
+            ", ".join(f"{bound} {share:.0%}" for bound, share in d["bound_by"].items() if share >= _WORTH_SAYING),
         )
         for d in devices
     ]
@@ -207,7 +209,7 @@ def _show_sensitivity(found: Sensitivity, described: dict[str, Any]) -> None:
         (
             cuts[0].axis.name,
             cuts[0].axis.kind,
-            cuts[0].axis.size,
+            f"{cuts[0].axis.size:,} -> {', '.join(f'{cut.units:,}' for cut in cuts)}",
             *(_lost(cut, 100 if accuracy else 1) for cut in cuts),
             f"{cuts[-1].parameters / described['parameters'] - 1:.1%}",
             f"{cuts[-1].macs / max(described['macs'], 1) - 1:.1%}",
@@ -215,7 +217,7 @@ def _show_sensitivity(found: Sensitivity, described: dict[str, Any]) -> None:
         for cuts in by_axis.values()
     ]
     last = shares[-1] if shares else ""
-    _table(title, ("axis", "kind", "units>", *(f"{share} cut>" for share in shares), f"parameters at {last}>", f"MACs at {last}>"), rows)
+    _table(title, ("axis", "kind", "units left>", *(f"{share} cut>" for share in shares), f"parameters at {last}>", f"MACs at {last}>"), rows)
     for reason in dict.fromkeys(cut.reason for cut in found.cuts if cut.lost is None):
         _console().print(f"-: {reason}")
 
@@ -223,5 +225,6 @@ def _show_sensitivity(found: Sensitivity, described: dict[str, Any]) -> None:
 def _lost(cut: Cut, scale: float) -> str:
     if cut.lost is None:
         return "-"
-    digits = ".1f" if scale == 100 else ".3g"
-    return f"{scale * cut.lost.value:{digits}} ({scale * cut.lost.low:{digits}} to {scale * cut.lost.high:{digits}})"
+    # Zero is added so that what rounds to nothing has no sign.
+    value, low, high = (f"{round(scale * x, 1) + 0.0:.1f}" if scale == 100 else f"{x:.3g}" for x in (cut.lost.value, cut.lost.low, cut.lost.high))
+    return f"{value} ({low} to {high})"

@@ -51,6 +51,7 @@ def test_a_profile_adds_a_table_that_is_sorted_and_says_how_far_it_is(capsys: py
     assert "90 % intervals" in table
     rows = [line.split() for line in table.splitlines() if line.startswith(("stem", "body"))]
     assert sorted(row[0] for row in rows) == ["body.0.0", "body.1.0", "body.2.0", "stem.0"]
+    assert "16 -> 12, 8" in next(line for line in table.splitlines() if line.startswith("stem"))
     assert "8/8  " in printed.err
 
 
