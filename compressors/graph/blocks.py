@@ -63,8 +63,8 @@ def passed(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return outputs[0] if block.single else outputs
 
 
-def find_stacks(model: nn.Module, call: Callable[[nn.Module], Any]) -> list[Stack]:
-    """Stacks of at least two blocks of one class, each with several weights and called once, whose output has the form of their input.
+def find_stacks(model: nn.Module, call: Callable[[nn.Module], Any]) -> tuple[list[Stack], Any]:
+    """Stacks of at least two blocks of one class, each with several weights and called once, whose output has the form of their input; what ``call`` returned.
 
     Args:
         model: left as it was.
@@ -84,7 +84,7 @@ def find_stacks(model: nn.Module, call: Callable[[nn.Module], Any]) -> list[Stac
     seen: dict[str, list[Block | None]] = {name: [] for names in candidates.values() for name in names}
     hooks = [model.get_submodule(name).register_forward_hook(_watch(name, seen[name]), with_kwargs=True) for name in seen]
     try:
-        call(model)
+        outputs = call(model)
     finally:
         for hook in hooks:
             hook.remove()
@@ -93,7 +93,7 @@ def find_stacks(model: nn.Module, call: Callable[[nn.Module], Any]) -> list[Stac
         blocks = [found for name in names if len(seen[name]) == 1 and (found := seen[name][0]) is not None]
         if blocks:
             stacks.append(Stack(path, tuple(blocks)))
-    return stacks
+    return stacks, outputs
 
 
 def _watch(path: str, seen: list[Block | None]) -> Callable[..., None]:

@@ -56,15 +56,14 @@ def trace(model: nn.Module, example_inputs: Sequence[Tensor] | Mapping[str, Tens
         warnings.simplefilter("ignore")
         call, args, kwargs = _caller(model, args, kwargs)
         try:
-            outputs = call(model)
+            stacks, outputs = find_stacks(model, call)
         except Exception as error:
             raise not_run(model, args, kwargs, error) from error
         program = _export(model, args, kwargs)
         check_sizes(model, program)
-        stacks = find_stacks(model, call)
         graph = _build(model, program, _judged(outputs, program), stacks)
         if check_cuts:
-            reasons = unfollowed_axes(_as_it_is(model), graph, lambda m: _outputs(call(m)))
+            reasons = unfollowed_axes(_as_it_is(model), graph, _outputs(outputs), lambda m: _outputs(call(m)))
             if reasons:
                 axes = tuple(dataclasses.replace(axis, fixed=axis.fixed or reasons.get(axis.name)) for axis in graph.axes)
                 graph = dataclasses.replace(graph, axes=axes)
@@ -155,7 +154,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 def _fingerprint(graph: ModelGraph) -> str:
     """Sixteen hexadecimal digits over everything but weights."""
-    plain = [
-        dataclasses.asdict(item) for group in (graph.axes, graph.sites, graph.tensors, graph.operators, graph.parameter_dims, graph.blocks) for item in group
-    ]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    items = [item for group in (graph.axes, graph.sites, graph.tensors, graph.operators, graph.parameter_dims, graph.blocks) for item in group]
+    plain = json.dumps(items, sort_keys=True, default=lambda item: {name: getattr(item, name) for name in item.__slots__})
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
