@@ -59,8 +59,8 @@ class Polynomial:
         """Values for ``widths`` of shape ``[candidates, axes]``; returns ``[candidates]``."""
         total = np.zeros(len(widths), dtype=np.int64)
         for axes, coefficient in self.terms:
-            product = np.full(len(widths), coefficient, dtype=np.int64)
+            product: NDArray[np.int64] | int = coefficient
             for axis in axes:
-                product *= widths[:, axis]
+                product = product * widths[:, axis]
             total += product
         return total

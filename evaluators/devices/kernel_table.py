@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,33 @@ __all__ = ["KernelTable", "kernel_table"]
 Floats = NDArray[np.float64]
 _FLOAT_CLASSES = frozenset(("normalization", "softmax", "activation", "matmul", "attention"))
 _KEPT = 8
+_PART = 256
+"""Candidates that are priced at once: few enough for their arrays to stay in a processor's cache."""
 _INT8 = PRECISIONS.index("int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Kernels of one op class as products of ``[rows, depth]`` by ``[depth, width]``; arrays are ``[kernels, candidates]``.
+
+    Attributes:
+        op_class: of all of them.
+        kernels: their positions in the table.
+        macs, outputs: multiply-accumulates and elements.
+        depth, width, rows: of the matrices; the width is infinite where there are no weights.
+        arithmetics: the pairs that occur of a precision (index into ``PRECISIONS``) and whether inputs are quantized at run time.
+        which: index into ``arithmetics``.
+    """
+
+    op_class: str
+    kernels: NDArray[np.int64]
+    macs: Floats
+    outputs: Floats
+    depth: Floats
+    width: Floats
+    rows: Floats
+    arithmetics: tuple[tuple[int, bool], ...]
+    which: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,6 +83,62 @@ class KernelTable:
     site_weights: Floats
     site_bits: NDArray[np.int8]
     site_precision: NDArray[np.int8]
+
+    @cached_property
+    def parts(self) -> tuple[KernelTable, ...]:
+        """The same candidates in order, a few in each table."""
+        count = len(self.dynamic)
+        if count <= _PART:
+            return (self,)
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "kernels"}
+        return tuple(KernelTable(self.kernels, **{name: array[..., i : i + _PART] for name, array in arrays.items()}) for i in range(0, count, _PART))
+
+    # What every device computes of these in the same way:
+
+    @cached_property
+    def moved(self) -> Floats:
+        """Activations that are read and written."""
+        return self.inputs + self.outputs
+
+    @cached_property
+    def weights_read(self) -> Floats:
+        """An embedding reads the rows it looks up, not its table."""
+        gathers = np.array([k.op_class == "embedding" for k in self.kernels], dtype=np.bool_)[:, None]
+        return np.where(gathers, np.minimum(self.weights, self.outputs), self.weights)
+
+    @cached_property
+    def requantized(self) -> Floats:
+        """Activations that are converted on their way into and out of float kernels among integer ones."""
+        return np.where(self.quantizes, self.moved, 0.0)
+
+    @cached_property
+    def quantized_at_run_time(self) -> Floats:
+        """Activations whose ranges are taken at run time."""
+        return np.where((self.precision == _INT8) & self.dynamic, self.inputs, 0.0)
+
+    @cached_property
+    def computes_integers(self) -> NDArray[np.bool_]:
+        """Whether the kernel is one for integers."""
+        integers: NDArray[np.bool_] = (self.precision == _INT8) | self.integer
+        return integers
+
+    @cached_property
+    def products(self) -> tuple[Product, ...]:
+        """The kernels that multiply, by op class."""
+        multiplying = np.flatnonzero(self.macs.any(axis=1))
+        by_class: dict[str, list[int]] = {}
+        for k in multiplying:
+            by_class.setdefault(self.kernels[k].op_class, []).append(int(k))
+        return tuple(self._product(op_class, np.array(kernels)) for op_class, kernels in by_class.items())
+
+    def _product(self, op_class: str, kernels: NDArray[np.int64]) -> Product:
+        macs, weights, outputs = self.macs[kernels], self.weights[kernels], self.outputs[kernels]
+        depth = macs / np.maximum(outputs, 1.0)
+        width = np.where(weights > 0, weights / np.maximum(depth, 1.0), np.inf)
+        rows = outputs / np.maximum(np.minimum(width, outputs), 1.0)
+        present, which = np.unique(self.precision[kernels] * 2 + self.dynamic, return_inverse=True)
+        arithmetics = tuple((int(value) // 2, bool(value % 2)) for value in present)
+        return Product(op_class, kernels, macs, outputs, depth, width, rows, arithmetics, which.reshape(macs.shape))
 
 
 _cache: OrderedDict[tuple[int, str, bytes], tuple[ModelGraph, KernelTable]] = OrderedDict()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from compressors.graph import ModelGraph, Shapes
 from compressors.targets import Target
 from evaluators.devices.device_model import CostArray, DeviceModel
-from evaluators.devices.kernel_table import KernelTable, kernel_table
+from evaluators.devices.kernel_table import KernelTable, Product, kernel_table
 from evaluators.devices.rates import BLOCK, PRECISIONS, Rate, Rates
 
 __all__ = ["Interval", "Roofline"]
@@ -65,7 +65,8 @@ class Roofline(DeviceModel):
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate."""
-        parts = [self._priced(kernel_table(graph, self.target, shapes[i : i + _CHUNK])) for i in range(0, len(shapes), _CHUNK)]
+        tables = (kernel_table(graph, self.target, shapes[i : i + _CHUNK]) for i in range(0, len(shapes), _CHUNK))
+        parts = [self._priced(part) for table in tables for part in table.parts]
         latency, memory, energy = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(3))
         found = {
             "latency_ms": (latency, self.interval.latency),
@@ -92,15 +93,12 @@ class Roofline(DeviceModel):
     def _times(self, table: KernelTable) -> _Times:
         rates = self.rates
         float_bytes = 2.0 if rates.runs_as("fp32") == "fp16" else 4.0
-        gathers = np.array([k.op_class == "embedding" for k in table.kernels], dtype=np.bool_)[:, None]
-        # An embedding reads the rows it looks up, not its table.
-        weight_bytes = np.where(gathers, np.minimum(table.weights, table.outputs), table.weights) * self._resident_bits(table.precision, table.weight_bits) / 8
+        weight_bytes = table.weights_read * self._resident_bits(table.precision, table.weight_bits) / 8
         moved = np.where(table.integer, 1.0, float_bytes)
-        activation_bytes = (table.inputs + table.outputs) * moved
+        activation_bytes = table.moved * moved
         # Conversions between float and 8-bit integers: every element is read in one form and written in the other.
         # Where the rates of products that quantize at run time were measured, the conversion is part of them.
-        dynamic = (table.precision == PRECISIONS.index("int8")) & table.dynamic & ("int8_dynamic" not in rates.compute)
-        converted = np.where(table.quantizes, table.inputs + table.outputs, 0.0) + np.where(dynamic, table.inputs, 0.0)
+        converted = table.requantized if "int8_dynamic" in rates.compute else table.requantized + table.quantized_at_run_time
         converted_bytes = converted * (1.0 + float_bytes)
         classes = [k.op_class for k in table.kernels]
         bandwidth = np.where(table.integer, *(np.array([rates.bandwidth(c, integer=i) for c in classes])[:, None] for i in (True, False)))
@@ -108,20 +106,14 @@ class Roofline(DeviceModel):
         weight_rate = np.where(streamed, rates.weight_gb_s, np.maximum(rates.weight_gb_s, rates.bandwidth("default")))
         memory: Floats = activation_bytes / (bandwidth * 1e6) + weight_bytes / (weight_rate * 1e6)
         conversion = converted_bytes / (rates.bandwidth("quantize") * 1e6)
+        launch_us = np.where(table.computes_integers, *(np.array([rates.launch(c, integer=i) for c in classes])[:, None] for i in (True, False)))
+        launch = launch_us * table.present * 1e-3 + conversion
         compute, picojoules = np.zeros_like(memory), np.zeros_like(memory)
-        is_int8 = (table.precision == PRECISIONS.index("int8")) | table.integer
-        launch = (
-            np.where(is_int8, *(np.array([rates.launch(c, integer=i) for c in classes])[:, None] for i in (True, False))) * table.present * 1e-3 + conversion
-        )
-        for k, op_class in enumerate(classes):
-            if not table.macs[k].any():
-                continue
-            for p in np.unique(table.precision[k]):
-                for is_dynamic in np.unique(table.dynamic):
-                    rows = (table.precision[k] == p) & (table.dynamic == is_dynamic)
-                    rate = rates.rate(PRECISIONS[p], op_class, dynamic=bool(is_dynamic))
-                    compute[k, rows] = _compute_ms(rate, table.macs[k, rows], table.weights[k, rows], table.outputs[k, rows])
-                    picojoules[k, rows] = table.macs[k, rows] * rates.pj_per_mac[rates.runs_as(PRECISIONS[p])]
+        for product in table.products:
+            chosen = [rates.rate(PRECISIONS[p], product.op_class, dynamic=dynamic) for p, dynamic in product.arithmetics]
+            energies = np.array([rates.pj_per_mac[rates.runs_as(PRECISIONS[p])] for p, _ in product.arithmetics])
+            compute[product.kernels] = _compute_ms(chosen, product)
+            picojoules[product.kernels] = product.macs * energies[product.which]
         return _Times(compute, memory, launch, activation_bytes + weight_bytes + converted_bytes, picojoules)
 
     def _resident_bits(self, precision: NDArray[np.int8], stored_bits: NDArray[np.int8]) -> Floats:
@@ -145,14 +137,18 @@ class Roofline(DeviceModel):
         return occupied
 
 
-def _compute_ms(rate: Rate, macs: Floats, weights: Floats, outputs: Floats) -> Floats:
-    depth = macs / np.maximum(outputs, 1.0)
-    width = np.where(weights > 0, weights / np.maximum(depth, 1.0), np.inf)
-    rows = outputs / np.maximum(np.minimum(width, outputs), 1.0)
-    slowdown = (1 + rate.half_depth / np.maximum(depth, 1.0)) * (1 + rate.half_width / np.maximum(width, 1.0))
-    slowdown = slowdown * (1 + rate.half_rows / np.maximum(rows, 1.0)) * (1 + rate.half_outputs / np.maximum(outputs, 1.0))
-    for factor, size in ((rate.misaligned_width, width), (rate.misaligned_depth, depth)):
-        if factor > 1:
-            slowdown = np.where(np.isfinite(size) & (np.rint(np.minimum(size, 1e9)) % BLOCK != 0), factor, 1.0) * slowdown
-    milliseconds: Floats = macs * slowdown / (rate.gmacs * 1e6)
-    return milliseconds
+def _compute_ms(rates: Sequence[Rate], product: Product) -> Floats:
+    """Milliseconds of every product, ``[kernels, candidates]``; ``rates`` are those of ``product.arithmetics``."""
+
+    def rate(name: str) -> Floats:
+        return np.array([getattr(rate, name) for rate in rates], dtype=np.float64)[product.which]
+
+    slowdown = np.ones_like(product.macs)
+    for half, size in (("half_depth", product.depth), ("half_width", product.width), ("half_rows", product.rows), ("half_outputs", product.outputs)):
+        if any(getattr(rate, half) for rate in rates):
+            slowdown *= 1 + rate(half) / np.maximum(size, 1.0)
+    for misaligned, size in (("misaligned_width", product.width), ("misaligned_depth", product.depth)):
+        if any(getattr(rate, misaligned) > 1 for rate in rates):
+            odd = np.isfinite(size) & (np.rint(np.minimum(size, 1e9)) % BLOCK != 0)
+            slowdown *= np.where(odd, np.maximum(rate(misaligned), 1.0), 1.0)
+    return product.macs * slowdown / (rate("gmacs") * 1e6)
