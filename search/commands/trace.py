@@ -106,19 +106,25 @@ def _console() -> Console:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns whose name ends in ``>`` are aligned right. Nothing where there are no rows."""
+    """Columns whose name ends in ``>`` are figures: aligned right, and never broken within one. Nothing where there are no rows."""
     from rich.table import Table
 
     if not rows:
         return
     console = _console()
     console.print(title, style="bold")
+    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console.print(table)
+    for i, column in enumerate(columns):
+        longest = max(len(word) for row in cells for word in (row[i].split() or [""]))
+        if column.endswith(">"):
+            table.add_column(column.rstrip(">"), justify="right", min_width=longest)
+        else:
+            table.add_column(column, overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    # A terminal that is too narrow for the figures wraps the lines.
+    console.print(table, crop=False)
     console.print()
 
 
@@ -216,8 +222,9 @@ def _show_sensitivity(found: Sensitivity, described: dict[str, Any]) -> None:
         )
         for cuts in by_axis.values()
     ]
-    last = shares[-1] if shares else ""
-    _table(title, ("axis", "kind", "units left>", *(f"{share} cut>" for share in shares), f"parameters at {last}>", f"MACs at {last}>"), rows)
+    _table(title, ("axis", "kind", "units left>", *(f"{share} cut>" for share in shares), "parameters>", "MACs>"), rows)
+    if rows:
+        _console().print(f"parameters and MACs are those of the whole model at {shares[-1]}")
     for reason in dict.fromkeys(cut.reason for cut in found.cuts if cut.lost is None):
         _console().print(f"-: {reason}")
 
@@ -227,4 +234,4 @@ def _lost(cut: Cut, scale: float) -> str:
         return "-"
     # Zero is added so that what rounds to nothing has no sign.
     value, low, high = (f"{round(scale * x, 1) + 0.0:.1f}" if scale == 100 else f"{x:.3g}" for x in (cut.lost.value, cut.lost.low, cut.lost.high))
-    return f"{value} ({low} to {high})"
+    return f"{value} ({low}..{high})"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_a_profile_adds_a_table_that_is_sorted_and_says_how_far_it_is(capsys: py
     assert sorted(row[0] for row in rows) == ["body.0.0", "body.1.0", "body.2.0", "stem.0"]
     assert "16 -> 12, 8" in next(line for line in table.splitlines() if line.startswith("stem"))
     assert "8/8  " in printed.err
+
+
+def test_a_narrow_terminal_breaks_no_figure(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run("--sensitivity")
+    wide = capsys.readouterr().out
+    monkeypatch.setattr(trace, "_WIDTH", 80)
+    run("--sensitivity")
+    narrow = capsys.readouterr().out
+    figures = [set(re.findall(r"\([-\d.]+\)|-?[\d.]+%", out)) for out in (wide, narrow)]
+    assert len(figures[0]) > 8
+    assert figures[0] == figures[1]
 
 
 def test_json_is_nothing_but_json_and_has_the_profile(capsys: pytest.CaptureFixture[str]) -> None:
