@@ -29,7 +29,8 @@ def front_plain(results: Results, frame: pd.DataFrame) -> list[dict[str, Any]]:
             if pd.notna(row[n])
         }
         fixed = {key: row[key] for key in ("id", "baseline", "on_front", "knee")}
-        rows.append({**fixed, "metrics": metrics, "dominates": row["dominates"], "recipe": row["recipe"]})
+        widths = {axis: list(units) for axis, units in results.record(row["id"]).widths.items()}
+        rows.append({**fixed, "metrics": metrics, "dominates": row["dominates"], "recipe": row["recipe"], "widths": widths})
     return rows
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -99,6 +100,23 @@ def _width(column: _Column, *, inline: bool) -> int:
     return max(body, _longest(column.head))
 
 
+def _widths(widths: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Units before and after, an axis a line; layers that are cut alike and differ in their number alone share one."""
+    alike: dict[tuple[str, int, int], list[str]] = {}
+    for axis, (before, after) in widths.items():
+        alike.setdefault((re.sub(r"\d+", "*", axis), before, after), []).append(axis)
+    rows = [(_name(axes), units) for (_, *units), axes in alike.items()]
+    size = _longest([name for name, _ in rows])
+    return ["widths:", *(f"    {name.ljust(size)}  {before} -> {after}" for name, (before, after) in rows)] if rows else []
+
+
+def _name(axes: Sequence[str]) -> str:
+    """One name for axes that differ in numbers: a star for those that do."""
+    parts = zip(*(re.split(r"(\d+)", axis) for axis in axes), strict=True)
+    together = "".join(part[0] if len(set(part)) == 1 else "*" for part in parts)
+    return together if len(axes) == 1 else f"{together} ({len(axes)})"
+
+
 def _longest(texts: Sequence[str]) -> int:
     return max(map(len, texts), default=0)
 
@@ -130,4 +148,6 @@ def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) ->
     marked = picked or next((str(row["id"]) for row in rows if row["knee"]), None)
     if marked is not None:
         lines.append(f"{marked} against the uncompressed model: {results.summary(marked)}")
+    if picked is not None:
+        lines += _widths(results.record(picked).widths)
     return lines

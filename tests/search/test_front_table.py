@@ -1,6 +1,8 @@
+import dataclasses
+
 import pytest
 
-from search.front_table import front_lines
+from search.front_table import explain, front_lines
 
 
 def shown(study, records, width, *metrics):
@@ -40,3 +42,17 @@ def test_nothing_to_show_is_a_heading(study, width):
     lines = shown(study, [], width)
     assert lines[0].startswith("id")
     assert len(lines) <= 4
+
+
+def test_a_picked_point_shows_the_widths_of_its_layers(study, random_records):
+    widths = {"conv1": (16, 9), "layers.0.fc1": (64, 30), "layers.1.fc1": (64, 30), "layers.2.fc1": (64, 31)}
+    results = study([dataclasses.replace(record, widths=widths) for record in random_records])
+    frame = results.front()
+    lines = explain(results, frame, picked=results.pick("knee"))
+    shown = lines[lines.index("widths:") + 1 :]
+    assert [line.split() for line in shown] == [
+        ["conv1", "16", "->", "9"],
+        ["layers.*.fc1", "(2)", "64", "->", "30"],
+        ["layers.2.fc1", "64", "->", "31"],
+    ]
+    assert "widths:" not in explain(results, frame), "of one point only"
