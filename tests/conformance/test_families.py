@@ -29,6 +29,12 @@ def test_it_offers_its_kinds(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_only_what_a_normalisation_reduces_over_is_excused_from_silencing(family):
+    _, _, graph = traced(family)
+    assert all(axis.kind == "hidden" and "normalises over it" in axis.coupled for axis in graph.prunable if axis.coupled)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_nine_tenths_of_the_weights_and_half_of_the_macs_can_go(family):
     _, _, graph = traced(family)
     assert share_prunable(graph) >= 0.9
@@ -47,8 +53,9 @@ def test_a_cut_is_as_priced_and_equals_silencing(family, kind, criterion):
 def test_random_subsets_of_random_axes(family):
     _, inputs, graph = traced(family)
     rng = np.random.default_rng(1)
-    for _ in range(3):
-        kept = {a.name: np.sort(rng.choice(a.size, rng.integers(1, a.size + 1), replace=False)) for a in graph.prunable if rng.random() < 0.7}
+    for excused in (False, True, True):
+        axes = [axis for axis in graph.prunable if rng.random() < 0.7 and (excused or not axis.coupled)]
+        kept = {axis.name: np.sort(rng.choice(axis.size, rng.integers(1, axis.size + 1), replace=False)) for axis in axes}
         found = agrees(family, kept)
     again = trace(found.model, inputs, check_cuts=False)
     assert (again.macs, again.activation_peak(again.baseline())[0]) == (graph.count_macs(found.shapes)[0], graph.activation_peak(found.shapes)[0])
