@@ -38,7 +38,7 @@ def describe(
         "macs": graph.macs,
         "bytes": int(target.stored_bytes(graph, graph.baseline())[0]),
         "target": target.name,
-        "programs": [_program(graph)],
+        "programs": _programs(graph),
         "axes": [
             {"name": a.name, "kind": a.kind, "size": a.size, "fixed": a.fixed, "modules": list(a.modules)}
             for a in graph.axes
@@ -50,11 +50,19 @@ def describe(
     }
 
 
-def _program(graph: ModelGraph) -> dict[str, Any]:
-    """The forward pass: what it is called with, and what it executes."""
-    widths = graph.baseline().widths
-    executed = [o for o in graph.operators if o.op_class != "view" and o.present.evaluate(widths)[0]]
-    return {"name": "forward", "inputs": list(graph.inputs), "operators": len(executed), "macs": graph.macs}
+def _programs(graph: ModelGraph) -> list[dict[str, Any]]:
+    """The forward pass and what else there is: what each is called with, and what it executes."""
+    baseline = graph.baseline()
+    programs = [("forward", graph.inputs, graph.operators), *((p.name, p.inputs, p.operators) for p in graph.programs)]
+    return [
+        {
+            "name": name,
+            "inputs": list(inputs),
+            "operators": sum(o.op_class != "view" and bool(o.present.evaluate(baseline.widths)[0]) for o in operators),
+            "macs": int(graph.count_macs(baseline, name)[0]),
+        }
+        for name, inputs, operators in programs
+    ]
 
 
 def _sites(graph: ModelGraph) -> list[dict[str, Any]]:

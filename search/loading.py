@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from compressors.errors import UserError
-from compressors.graph import ModelGraph, trace
+from compressors.errors import TraceError, UserError
+from compressors.graph import ModelGraph, generation_entries, trace
 from evaluators.models import load_model
 from evaluators.tasks import make_task
 from evaluators.tasks.task import Task
@@ -36,4 +36,15 @@ def load_experiment(experiment: Experiment) -> Loaded:
         raise UserError("\n".join(f"{path}: asset not fetched, run make assets" for path in missing))
     task = make_task(experiment.data, experiment.model, experiment.workload, experiment.folder)
     model = load_model(experiment.model, experiment.folder, task)
-    return Loaded(model, task, trace(model, task.example_inputs))
+    return Loaded(model, task, _traced(model, task))
+
+
+def _traced(model: nn.Module, task: Task) -> ModelGraph:
+    """With the decoding step of a language model, where that can be traced."""
+    entries = generation_entries(model, task.example_inputs) if task.name == "causal-lm" else {}
+    try:
+        return trace(model, task.example_inputs, programs=entries)
+    except TraceError:
+        if not entries:
+            raise
+        return trace(model, task.example_inputs)

@@ -46,12 +46,12 @@ class AxisTable:
         return total
 
 
-def assign_axes(found: Propagation, stacks: Sequence[Stack] = ()) -> AxisTable:
-    """Name the widths of the model, and the depths of its stacks."""
+def assign_axes(found: Propagation, stacks: Sequence[Stack] = (), others: Sequence[Propagation] = ()) -> AxisTable:
+    """Name the widths of the model, and the depths of its stacks; ``others`` are its further programs."""
     opaque = _opaque_leaves(found)
     producers: dict[Leaf, list[str]] = defaultdict(list)
     roles: dict[Leaf, set[str]] = defaultdict(set)
-    for mark in found.marks:
+    for mark in (*found.marks, *(mark for other in others for mark in other.marks)):
         below = [leaf for leaf in leaves(mark.dim) if leaf.kind == "width" and leaf not in opaque]
         shared = len([leaf for leaf in leaves(mark.dim) if leaf.kind != "input"]) > 1
         for leaf in below:

@@ -16,7 +16,7 @@ from compressors.graph.polynomial import Polynomial
 from compressors.graph.renumbering import TABLE_BYTES
 from compressors.graph.shapes import Shapes
 
-__all__ = ["INDICATORS", "Axis", "ModelGraph", "Operator", "ParameterDim", "Site", "TensorInfo"]
+__all__ = ["INDICATORS", "Axis", "ModelGraph", "Operator", "ParameterDim", "Program", "Site", "TensorInfo"]
 
 
 INDICATORS = ("block", "rank", "dense", "own")
@@ -168,9 +168,29 @@ class Vocabulary:
         return tuple(dict.fromkeys((self.axis, *(axis for _, axis in self.heads))))
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Another way to call the model, over the same axes, parameters and sites: a decoding step with its cache, an encoder alone.
+
+    Attributes:
+        name: such as ``decode``.
+        inputs: names of its inputs, those that other programs return (caches, hidden states) among them.
+        tensors: as of ``ModelGraph``, its own.
+        operators: as of ``ModelGraph``; their inputs and outputs are indices into ``tensors``, their sites into the graph's.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    tensors: tuple[TensorInfo, ...]
+    operators: tuple[Operator, ...]
+
+
 @dataclass(frozen=True)
 class ModelGraph:
-    """A traced model. Build it with :func:`compressors.graph.trace`."""
+    """A traced model. Build it with :func:`compressors.graph.trace`.
+
+    ``inputs``, ``tensors`` and ``operators`` are those of the program ``forward``, which everything is priced by; ``programs`` are the others.
+    """
 
     axes: tuple[Axis, ...]
     sites: tuple[Site, ...]
@@ -181,6 +201,7 @@ class ModelGraph:
     blocks: tuple[Block, ...]
     fingerprint: str
     vocabularies: tuple[Vocabulary, ...] = ()
+    programs: tuple[Program, ...] = ()
     _index: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -207,10 +228,11 @@ class ModelGraph:
             total += elements.evaluate(shapes.widths)
         return total
 
-    def count_macs(self, shapes: Shapes) -> NDArray[np.int64]:
-        """Multiply-accumulates of one forward pass of each candidate at the traced input sizes, ``[candidates]``."""
+    def count_macs(self, shapes: Shapes, program: str = "forward") -> NDArray[np.int64]:
+        """Multiply-accumulates of one run of ``program`` of each candidate at the traced input sizes, ``[candidates]``."""
         total = np.zeros(len(shapes), dtype=np.int64)
-        for operator in self.operators:
+        operators = self.operators if program == "forward" else next(p.operators for p in self.programs if p.name == program)
+        for operator in operators:
             if operator.macs.terms:
                 total += operator.macs.evaluate(shapes.widths)
         return total

@@ -73,8 +73,19 @@ class Propagation:
     marks: list[Mark] = field(default_factory=list)
 
 
-def propagate(model: nn.Module, program: ExportedProgram, used_outputs: frozenset[int] | None = None) -> Propagation:
-    """Assign dimensions to everything in ``program``, which was exported from ``model``; only ``used_outputs``, or else all, have sizes to keep."""
+def propagate(
+    model: nn.Module, program: ExportedProgram, used_outputs: frozenset[int] | None = None, first: Propagation | None = None, path: str = ""
+) -> Propagation:
+    """Assign dimensions to everything in a program.
+
+    Args:
+        model: the whole model.
+        program: exported from its submodule ``path``.
+        used_outputs: have sizes to keep; None for all.
+        first: the program of the whole model, where this one is another: they share the parameters, and what floats into this one (caches, hidden states) has
+            the widths that its parameters give it.
+        path: empty for the model itself.
+    """
     result = Propagation()
     canonical: dict[str, str] = {}
     seen: dict[int, str] = {}
@@ -83,21 +94,29 @@ def propagate(model: nn.Module, program: ExportedProgram, used_outputs: frozense
             canonical[name] = seen.setdefault(id(tensor), name)
             if canonical[name] == name:
                 result.parameters[name] = Value(name, role, _widths(tensor.shape), tensor.is_floating_point(), tensor)
+    if first is not None:
+        result.parameters = first.parameters
     known: dict[fx.Node, Any] = {}
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
         fake = node.meta.get("val")
-        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in canonical:
-            known[node] = result.parameters[canonical[spec.target]]
+        owned = _joined(path, spec.target or "")
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and owned in canonical:
+            known[node] = result.parameters[canonical[owned]]
         elif isinstance(fake, Tensor):
             if spec.kind is InputKind.USER_INPUT:
-                dims = tuple(Leaf(size, "input", "the input's size") if size != 1 else ONE for size in fake.shape)
+                state = first is not None and fake.is_floating_point()
+                dims = _widths(fake.shape) if state else tuple(Leaf(size, "input", "the input's size") if size != 1 else ONE for size in fake.shape)
                 known[node] = result.inputs[node.name] = Value(node.name, "input", dims, fake.is_floating_point(), fake)
             else:
                 known[node] = _constant(node, fake)
                 result.constants.append(known[node])
-    _Walk(result, known, used_outputs).run(program.graph_module, "")
+    _Walk(result, known, used_outputs, path).run(program.graph_module, "")
     return result
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name
 
 
 def _widths(shape: torch.Size) -> Dims:
@@ -114,6 +133,7 @@ class _Walk:
     result: Propagation
     known: dict[fx.Node, Any]
     used: frozenset[int] | None = None
+    path: str = ""
 
     def run(self, graph_module: fx.GraphModule, prefix: str) -> Any:
         """Interpret one graph; nested graphs (contexts such as no_grad) recurse."""
@@ -178,7 +198,7 @@ class _Walk:
     def _aten(self, node: fx.Node, target: OpOverload) -> Any:
         rule, op_class = rule_of(target)
         stack = node.meta.get("nn_module_stack") or {}
-        module = str(list(stack.values())[-1][0]) if stack else ""
+        module = _joined(self.path, str(list(stack.values())[-1][0]) if stack else "")
         arguments = {a.name: a.default_value for a in schema_of(target).arguments if a.has_default_value()}
         arguments |= {a.name: value for a, value in zip(schema_of(target).arguments, node.args, strict=False)} | dict(node.kwargs)
         call = Call(node, op_name(target), module, arguments, lambda n: self.known[n].dims, self.result.marks)

@@ -22,10 +22,11 @@ from torch.utils import _pytree as pytree
 
 from compressors.graph.axes import assign_axes
 from compressors.graph.blocks import Stack, find_stacks
+from compressors.graph.entries import Entry
 from compressors.graph.followable import unfollowed_axes
-from compressors.graph.model_graph import ModelGraph
+from compressors.graph.model_graph import ModelGraph, Operator, Program, Site, TensorInfo
 from compressors.graph.operators import describe
-from compressors.graph.propagation import propagate
+from compressors.graph.propagation import Propagation, propagate
 from compressors.graph.ranks import add_ranks
 from compressors.graph.sharing import add_owners
 from compressors.graph.untraceable import check_inputs, check_sizes, not_exported, not_run
@@ -37,7 +38,9 @@ _LOGGERS = ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch._sub
 """Print what is raised as well."""
 
 
-def trace(model: nn.Module, example_inputs: Sequence[Tensor] | Mapping[str, Tensor], *, check_cuts: bool = True) -> ModelGraph:
+def trace(
+    model: nn.Module, example_inputs: Sequence[Tensor] | Mapping[str, Tensor], *, check_cuts: bool = True, programs: Mapping[str, Entry] | None = None
+) -> ModelGraph:
     """Trace ``model`` at the sizes of ``example_inputs``. The model is left as it was.
 
     A model on the meta device is traced without weights; cut models are then compared by the shapes of their outputs alone, so that code which cuts in the
@@ -47,6 +50,7 @@ def trace(model: nn.Module, example_inputs: Sequence[Tensor] | Mapping[str, Tens
         model: any module that ``torch.export`` accepts.
         example_inputs: its inputs, by position or by keyword.
         check_cuts: run the model with every prunable axis cut, and fix those that its Python code cannot follow.
+        programs: further ways to call the model, by name; they share its axes, and what one of them fixes is fixed in all.
 
     Raises:
         TraceError: the model cannot be run or exported; says where, and what to change.
@@ -61,7 +65,8 @@ def trace(model: nn.Module, example_inputs: Sequence[Tensor] | Mapping[str, Tens
             raise not_run(model, args, kwargs, error) from error
         program = _export(model, args, kwargs)
         check_sizes(model, program)
-        graph = _build(model, program, _judged(outputs, program), stacks)
+        others = {name: (entry.path, _export(model.get_submodule(entry.path), (), dict(entry.inputs))) for name, entry in (programs or {}).items()}
+        graph = _build(model, program, _judged(outputs, program), stacks, others)
         if check_cuts:
             reasons = unfollowed_axes(_as_it_is(model), graph, _outputs(outputs), lambda m: _outputs(call(m)))
             if reasons:
@@ -95,7 +100,7 @@ def _caller(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor
     return call, args, kwargs
 
 
-def _export(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> ExportedProgram:
+def _export(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> ExportedProgram:
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -111,15 +116,28 @@ def _export(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor
             logger.setLevel(level)
 
 
-def _build(model: nn.Module, program: ExportedProgram, judged: frozenset[int] | None, stacks: list[Stack]) -> ModelGraph:
+def _build(
+    model: nn.Module, program: ExportedProgram, judged: frozenset[int] | None, stacks: list[Stack], programs: Mapping[str, tuple[str, ExportedProgram]]
+) -> ModelGraph:
     found = propagate(model, program, judged)
-    table = assign_axes(found, stacks)
+    others = {name: propagate(model, other, frozenset(), found, path) for name, (path, other) in programs.items()}
+    table = assign_axes(found, stacks, tuple(others.values()))
     blocks = tuple(block for stack in stacks for block in stack.blocks)
-    tensors, operators, sites = describe(found, table, add_ranks(model, found, table), add_owners(model, table))
+    factors, owners = add_ranks(model, found, table), add_owners(model, table)
+    tensors, operators, sites = describe(found, table, factors, owners)
+    further = tuple(_program(name, other, describe(other, table, factors, owners), sites) for name, other in others.items())
     vocabularies = find_vocabularies(model, found, table)
     trimmed = {name for vocabulary in vocabularies for name in vocabulary.axes}
     axes = (dataclasses.replace(axis, fixed=f"{axis.fixed}; only trim_vocabulary cuts it") if axis.name in trimmed else axis for axis in table.axes)
-    return ModelGraph(tuple(axes), sites, tensors, operators, tuple(table.parameter_dims), tuple(found.inputs), blocks, "", vocabularies)
+    return ModelGraph(tuple(axes), sites, tensors, operators, tuple(table.parameter_dims), tuple(found.inputs), blocks, "", vocabularies, further)
+
+
+def _program(name: str, found: Propagation, described: tuple[tuple[TensorInfo, ...], tuple[Operator, ...], tuple[Site, ...]], sites: Sequence[Site]) -> Program:
+    """With the sites of the whole graph; a weight that ``forward`` does not use is none."""
+    tensors, operators, own = described
+    position = {site.name: i for i, site in enumerate(sites)}
+    operators = tuple(dataclasses.replace(o, site=None if o.site is None else position.get(own[o.site].name)) for o in operators)
+    return Program(name, tuple(found.inputs), tensors, operators)
 
 
 def _logits(outputs: Any) -> Any:

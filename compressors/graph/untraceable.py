@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import UnsupportedOperatorException
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from compressors.errors import TraceError
 
@@ -48,7 +49,7 @@ def not_run(model: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Ten
     return TraceError("\n  ".join(lines))
 
 
-def not_exported(model: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor], error: Exception) -> TraceError:
+def not_exported(model: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any], error: Exception) -> TraceError:
     """``torch.export`` raises on a model that runs."""
     why, remedy = _remedy(error)
     lines = [f"torch.export cannot trace {type(model).__name__} on ({_given(args, kwargs)}): {why}", *_place(error), f"what to change: {remedy}"]
@@ -105,8 +106,11 @@ def _module(model: nn.Module, error: Exception) -> str:
     return "" if found is None else f"{names[id(found)]}: {str(found).splitlines()[0].rstrip('(')}"
 
 
-def _given(args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor]) -> str:
-    named = [*((str(i), value) for i, value in enumerate(args)), *kwargs.items()]
+def _given(args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> str:
+    named = [*((str(i), value) for i, value in enumerate(args))]
+    for name, value in kwargs.items():
+        # Caches are many tensors.
+        named += [(name, value)] if isinstance(value, Tensor) else [(f"{name}_{i}", leaf) for i, leaf in enumerate(pytree.tree_leaves(value))]
     return ", ".join(f"{name}: {list(value.shape)} {str(value.dtype).removeprefix('torch.')}" for name, value in named)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,11 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     console.print()
 
 
+def _inputs(program: dict[str, Any], shapes: Mapping[str, str]) -> str:
+    """A cache is many tensors, and one input."""
+    return ", ".join(dict.fromkeys(shapes.get(name, re.sub(r"^past_key_values_.*", "past_key_values", name)) for name in program["inputs"]))
+
+
 def _show(described: dict[str, Any]) -> None:
     console = _console()
     console.print(
@@ -135,7 +140,7 @@ def _show(described: dict[str, Any]) -> None:
         f"trace {described['fingerprint']}\n"
     )
     inputs = {name: f"{name} {'x'.join(map(str, i['shape']))} {i['dtype']}" for name, i in described["inputs"].items()}
-    rows = [(p["name"], ", ".join(inputs.get(name, name) for name in p["inputs"]), p["operators"], p["macs"]) for p in described["programs"]]
+    rows = [(p["name"], _inputs(p, inputs if p["name"] == "forward" else {}), p["operators"], p["macs"]) for p in described["programs"]]
     _table("Programs", ("program", "inputs", "operators>", "MACs>"), rows)
     alike = _alike(described)
     cut = [a for a in described["axes"] if a["fixed"] is None]
