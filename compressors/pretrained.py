@@ -7,7 +7,6 @@ the same outputs bit for bit.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compressors.architecture import architecture_of, build, config_of
+from compressors.evaluating import evaluating
 from compressors.graph.renumbering import ABSENT, is_table
+from compressors.silent_transformers import silent_transformers
 
 __all__ = ["Pretrained", "differences", "pretrained_form"]
 
@@ -179,7 +180,7 @@ def _differences(model: nn.Module, form: Pretrained, folder: Path) -> str:
     import transformers
 
     cls: Any = getattr(transformers, form.config["architectures"][0])
-    with _silent():
+    with silent_transformers():
         loaded: nn.Module = cls.from_pretrained(folder).eval()
     for parameter in loaded.parameters():
         # Mapped memory may lie where kernels round differently.
@@ -192,7 +193,7 @@ def _differences(model: nn.Module, form: Pretrained, folder: Path) -> str:
     if inputs is None:
         return f"its inputs are not known ({getattr(loaded, 'main_input_name', '')}), so that the outputs of both cannot be compared"
     whole = {name: torch.tensor(form.tokens)[value] if form.tokens and "input_ids" in name else value for name, value in inputs.items()}
-    with torch.no_grad(), _evaluating(model):
+    with torch.no_grad(), evaluating(model):
         device = next(model.parameters()).device
         before = [t.cpu() for t in _tensors(model(**{name: value.to(device) for name, value in whole.items()}))]
         after = _tensors(loaded(**inputs))
@@ -229,30 +230,3 @@ def _inputs(model: Any, form: Pretrained) -> dict[str, Tensor] | None:
     if kind == "input_features" and hasattr(config, "num_mel_bins"):
         return {kind: torch.randn(1, config.num_mel_bins, 2 * config.max_source_positions, generator=generator)}
     return None
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """No progress bar, and no report of tensors."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -8,8 +8,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -20,6 +19,7 @@ from torch import nn
 
 from compressors.context import logits_of
 from compressors.errors import UserError, near_miss
+from compressors.silent_transformers import silent_transformers
 from evaluators.hub import first_line, local_or_hub
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
     import transformers
 
-    with local_or_hub("model.pretrained", str(spec.pretrained), folder) as source, _silent_transformers():
+    with local_or_hub("model.pretrained", str(spec.pretrained), folder) as source, silent_transformers():
         options: dict[str, Any] = {"revision": spec.revision} if spec.revision and source == spec.pretrained else {}
         config = transformers.AutoConfig.from_pretrained(source, **options)
         classes: int | None = getattr(task, "classes", None)
@@ -159,22 +159,6 @@ def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
             torch.manual_seed(0)
             model: nn.Module = getattr(transformers, _AUTO[spec.task]).from_pretrained(source, config=config, dtype=torch.float32, **options)
     return model
-
-
-@contextmanager
-def _silent_transformers() -> Iterator[None]:
-    """Neither a report of the head that is new nor a progress bar."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def load_model(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:

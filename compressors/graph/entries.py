@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from compressors.evaluating import evaluating
+
 __all__ = ["Entry", "generation_entries"]
 
 
@@ -36,13 +38,8 @@ def generation_entries(model: nn.Module, example_inputs: Mapping[str, Tensor]) -
     if not (type(model).__module__.startswith("transformers.") and _generates(model)) or any(p.is_meta for p in model.parameters()):
         return {}
     _register_caches()
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            outputs = model(**example_inputs, use_cache=True)
-    finally:
-        model.train(training)
+    with torch.no_grad(), evaluating(model):
+        outputs = model(**example_inputs, use_cache=True)
     cache = getattr(outputs, "past_key_values", None)
     if cache is None:
         return {}

@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
+from compressors.evaluating import evaluating
 from compressors.graph.axes import assign_axes
 from compressors.graph.blocks import Stack, find_stacks
 from compressors.graph.entries import Entry
@@ -56,7 +57,7 @@ def trace(
         TraceError: the model cannot be run or exported; says where, and what to change.
     """
     args, kwargs = check_inputs(example_inputs)
-    with _evaluating(model), torch.no_grad(), warnings.catch_warnings():
+    with evaluating(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         call, args, kwargs = _caller(model, args, kwargs)
         try:
@@ -157,17 +158,6 @@ def _judged(outputs: Any, program: ExportedProgram) -> frozenset[int] | None:
 
 def _outputs(outputs: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(_logits(outputs)) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _fingerprint(graph: ModelGraph) -> str:

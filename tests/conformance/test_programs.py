@@ -67,3 +67,12 @@ def test_a_program_that_cannot_be_traced_is_said():
     model, inputs, _ = traced("llama")
     with pytest.raises(TraceError, match=r"torch.export cannot trace LlamaForCausalLM on \(input_ids: \[2, 0\] int64"):
         trace(model, inputs, programs={"decode": Entry({"input_ids": inputs["input_ids"][:, :0]})})
+
+
+def test_every_module_keeps_its_mode():
+    model, inputs = build("llama")
+    model.train()
+    model.model.layers[0].eval()
+    before = [module.training for module in model.modules()]
+    assert generation_entries(model, inputs)
+    assert [module.training for module in model.modules()] == before

@@ -1,8 +1,5 @@
 """What the comparisons compute from finished runs, and that candidates priced together are checked against candidates priced alone."""
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,15 +8,6 @@ from torch import nn
 from compressors.graph import trace
 from compressors.targets import target_named
 from evaluators.devices import device_named
-
-FOLDER = Path(__file__).parents[2] / "experiments/benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Imports a benchmark, which is a program in a folder of its own."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
 
 
 @pytest.fixture

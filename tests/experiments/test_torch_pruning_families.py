@@ -1,4 +1,3 @@
-import importlib
 import os
 import subprocess
 import sys
@@ -7,11 +6,10 @@ from pathlib import Path
 SCRIPT = Path(__file__).parents[2] / "experiments/benchmarks/torch_pruning_families.py"
 
 
-def test_without_torch_pruning_it_says_how_to_get_it(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    script = importlib.import_module(SCRIPT.stem)
-    monkeypatch.setattr(script, "VERSION", "0.0")
-    assert script.main([]) == 2
+def test_without_torch_pruning_it_says_how_to_get_it(script, monkeypatch, capsys):
+    families = script(SCRIPT.stem)
+    monkeypatch.setattr(families, "VERSION", "0.0")
+    assert families.main([]) == 2
     assert "pip install --no-deps --target build/torch_pruning torch-pruning==1.6.1" in capsys.readouterr().err
 
 
