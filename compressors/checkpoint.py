@@ -15,13 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compressors.aligned_weights import write_weights
 from compressors.architecture import architecture_of, build
-from compressors.compressor import GraphEdit
 from compressors.errors import CompressionError, TraceError, UserError
 from compressors.graph.renumbering import is_table
 from compressors.graph.surgery import rebuild
@@ -223,18 +221,14 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def _restored(model: nn.Module, fresh: nn.Module, structure: dict[str, Any], quantize: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
     from compressors.graph import trace
-    from compressors.quantization import prepared_state, restore
+    from compressors.quantization import prepared_state
+    from compressors.quantization.flow import edit_of, restore
     from compressors.targets import target_named
 
     # Ones are valid tokens, masks and pixels alike; the values are replaced by the stored observers.
     examples = {name: torch.ones(shape, dtype=getattr(torch, dtype)) for name, (dtype, shape) in quantize["inputs"].items()}
     graph = trace(fresh, examples, check_cuts=False)
-    edit = GraphEdit(
-        {name: np.asarray(kept, dtype=np.int64) for name, kept in structure.get("kept", {}).items()},
-        np.array([quantize["weight_bits"].get(site.name, 32) for site in graph.sites], dtype=np.int64),
-        np.array([quantize["activation_bits"].get(site.name, 32) for site in graph.sites], dtype=np.int64),
-        bool(quantize["dynamic"]),
-    )
+    edit = edit_of(graph, {**structure, "quantize": quantize})
     restored = restore(model, graph, edit, target_named(quantize["target"]), examples, state)
     again = prepared_state(restored)
     wrong = [name for name in {**again, **state} if name not in again or name not in state or not torch.equal(again[name], state[name])]

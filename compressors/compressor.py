@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.patterns import unmatched_patterns
 from compressors.graph.shapes import Shapes
+from compressors.targets.site_spec import SiteMethod
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,25 +41,31 @@ class GraphEdit:
         kept: for each axis that was cut, by name, the sorted indices of the units that stay.
         weight_bits: ``[sites]`` bits of each weight, 32 where unquantized.
         activation_bits: ``[sites]`` bits of each site's input activation, 32 where unquantized.
+        granularity: ``[sites]`` of each weight's scales: -1 one a tensor, 0 one a channel, else the size of a group along the input.
+        symmetric: ``[sites]`` whether weights have no zero points.
         dynamic: whether activations are quantized at run time.
         ranks: for each layer that is factorised, by the name of its module, its rank.
         shared: groups of modules, by name, whose weights are one; those of the first one that is there.
+        methods: for each site that is quantized, by name, how its integers are found; the default where it is missing.
         sparse: for each site whose weight holds zeros that stay, by name, their pattern: ``2:4`` and the like, or ``unstructured``.
     """
 
     kept: Mapping[str, NDArray[np.int64]]
     weight_bits: NDArray[np.int64]
     activation_bits: NDArray[np.int64]
+    granularity: NDArray[np.int64]
+    symmetric: NDArray[np.bool_]
     dynamic: bool = False
     ranks: Mapping[str, int] = field(default_factory=dict)
     shared: tuple[tuple[str, ...], ...] = ()
+    methods: Mapping[str, SiteMethod] = field(default_factory=dict)
     sparse: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def identity(cls, graph: ModelGraph) -> Self:
         """The edit that changes nothing."""
         bits = np.full(len(graph.sites), 32, dtype=np.int64)
-        return cls({}, bits, bits.copy())
+        return cls({}, bits, bits.copy(), np.zeros_like(bits), np.ones_like(bits, dtype=np.bool_))
 
     def cut(self, kept: Mapping[str, NDArray[np.int64]]) -> Self:
         """This edit with more axes cut; indices are those of the uncompressed model."""
@@ -94,7 +101,8 @@ class GraphEdit:
         for group in self.shared:
             for module in self.present(graph, group)[1:]:
                 widths[0, graph.axis_index(f"{module}:own")] = 0
-        return Shapes(widths, self.weight_bits[None].copy(), self.activation_bits[None].copy(), np.array([self.dynamic]))
+        bits = self.weight_bits[None].copy(), self.activation_bits[None].copy()
+        return Shapes(widths, *bits, self.granularity[None].copy(), self.symmetric[None].copy(), np.array([self.dynamic]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,8 @@ def refuse_conflicts(graph: ModelGraph, before: GraphEdit, after: GraphEdit, ste
     for group in before.shared:
         present = after.present(graph, group)
         _same(step, "factorised differently", [(module, {"": np.array([after.ranks.get(module, 0)])}) for module in present])
-        bits = [(module, {"": np.array([after.weight_bits[sites[module]], after.activation_bits[sites[module]]])}) for module in present if module in sites]
+        arrays = (after.weight_bits, after.activation_bits, after.granularity, after.symmetric)
+        bits = [(module, {"": np.array([values[sites[module]] for values in arrays])}) for module in present if module in sites]
         _same(step, "stored in different bits", bits)
 
 

@@ -219,7 +219,7 @@ class ModelGraph:
         """One row: the uncompressed model in 32-bit floats."""
         sites = np.full((1, len(self.sites)), 32, dtype=np.int64)
         widths = np.array([[axis.size for axis in self.axes]], dtype=np.int64)
-        return Shapes(widths, sites, sites.copy(), np.zeros(1, dtype=np.bool_))
+        return Shapes(widths, sites, sites.copy(), np.zeros_like(sites), np.ones_like(sites, dtype=np.bool_), np.zeros(1, dtype=np.bool_))
 
     def count_parameters(self, shapes: Shapes) -> NDArray[np.int64]:
         """Parameters of each candidate, ``[candidates]``; tied ones and those that layers share count once."""

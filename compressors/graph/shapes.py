@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,27 +18,26 @@ class Shapes:
     Attributes:
         widths: ``[candidates, axes]`` units kept on each axis of the graph (all axes, fixed ones too), int64.
         weight_bits: ``[candidates, sites]`` bits of each weight; 32 is the unquantized float.
-        activation_bits: ``[candidates, sites]`` bits of the activation that enters each site; 16 and above is float.
+        activation_bits: ``[candidates, sites]`` bits of the activation that enters each site; 32 is float.
+        granularity: ``[candidates, sites]`` of each weight's scales: -1 one a tensor, 0 one a channel, else the size of a group along the input.
+        symmetric: ``[candidates, sites]`` whether weights have no zero points.
         dynamic: ``[candidates]`` whether activations are quantized at run time rather than with calibrated ranges.
     """
 
     widths: NDArray[np.int64]
     weight_bits: NDArray[np.int64]
     activation_bits: NDArray[np.int64]
+    granularity: NDArray[np.int64]
+    symmetric: NDArray[np.bool_]
     dynamic: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.widths)
 
     def __getitem__(self, rows: slice) -> Shapes:
-        return Shapes(self.widths[rows], self.weight_bits[rows], self.activation_bits[rows], self.dynamic[rows])
+        return Shapes(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Shapes]) -> Shapes:
         """One batch from several, in order."""
-        return cls(
-            np.concatenate([p.widths for p in parts]),
-            np.concatenate([p.weight_bits for p in parts]),
-            np.concatenate([p.activation_bits for p in parts]),
-            np.concatenate([p.dynamic for p in parts]),
-        )
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))

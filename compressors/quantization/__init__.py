@@ -1,5 +1,5 @@
-"""Post-training quantization through torchao's PT2E flow."""
+"""Quantization through torchao's PT2E flow: what a recipe asks for (``quantize``), and how it is done (``flow``)."""
 
-from compressors.quantization.quantize import Quantize, prepared_state, restore
+from compressors.quantization.quantize import Quantize, prepared_state
 
-__all__ = ["Quantize", "prepared_state", "restore"]
+__all__ = ["Quantize", "prepared_state"]

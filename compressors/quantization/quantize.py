@@ -1,41 +1,87 @@
-"""The ``quantize`` step: bit-widths of weights and activations, by site."""
+"""The ``quantize`` step: bit-widths and granularity of weights and activations, by site."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pydantic
-import torch
 from torch import Tensor, nn
 
-from compressors.architecture import architecture_of
 from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit, Scores
 from compressors.context import Context
 from compressors.errors import CompressionError, UserError
 from compressors.graph.model_graph import ModelGraph
-from compressors.targets.target import Target
+from compressors.graph.patterns import unmatched_patterns
+from compressors.targets.site_spec import CHANNEL, TENSOR, Observer, Rounding, SiteMethod, WeightRange
 
-__all__ = ["Quantize", "prepared_state", "restore"]
+__all__ = ["Quantize", "prepared_state"]
+
+_FLOAT = 32
+WeightBits = Literal[2, 3, 4, 8, 16, 32]
+ActivationBits = Annotated[Literal[8, 16, 32], pydantic.BeforeValidator(lambda v: _FLOAT if v == "float" else v)]
+Granularity = Literal["tensor", "channel", 32, 64, 128]
+
+
+class Override(pydantic.BaseModel):
+    """What the sites of one pattern have instead; what is not given stays as the step says."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    weight_bits: WeightBits | None = None
+    activation_bits: ActivationBits | None = None
+    granularity: Granularity | None = None
+    symmetric: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    weight_bits: int
+    activation_bits: int
+    granularity: Granularity
+    symmetric: bool
 
 
 @pydantic.dataclasses.dataclass(frozen=True, slots=True, kw_only=True, config=STEP_CONFIG)
 class Quantize(Compressor):
     """Store weights in fewer bits, and run integer arithmetic where activations have 8.
 
+    What the target's runtime does not run as asked stays float and is said; what it stores wider is priced as it is stored.
+
     Attributes:
-        weight_bits: 4, 8 (integers, one scale an output channel) or 16 (float16).
-        activation_bits: 8 (integers) or 16 (float: only weights are quantized).
+        weight_bits: 2, 3, 4 or 8 (integers), 16 (float16) or 32 (left as they are).
+        activation_bits: 8 or 16 (integers), or ``float`` (32): only weights are quantized.
         mode: ``static`` takes the ranges of integer activations from calibration data; ``dynamic`` from each input at run time, for linear layers only.
+        granularity: of the scales of weights: one for a ``tensor``, for each output ``channel``, or for each group of 32, 64 or 128 inputs (matrices only).
+        symmetric: whether weights have no zero point.
+        observer: how static ranges follow from the calibration data; ``percentile`` keeps 99.99 % of the values.
+        weight_range: whether the scales of weights cover their largest value (``min-max``) or make the squared error least (``mse``).
+        rounding: of weights below 8 bits: ``nearest``, ``gptq`` [Frantar2023] or ``adaround`` [Nagel2020]; both read calibration data.
+        bias_correction: whether biases take up the mean shift of their layer's output [Nagel2019].
+        overrides: patterns of sites, with what these have instead; of several that match a site the last one counts.
     """
 
     name: ClassVar[str] = "quantize"
+    version: ClassVar[int] = 2
 
-    weight_bits: Literal[4, 8, 16] = 8
-    activation_bits: Literal[8, 16] = 8
+    weight_bits: WeightBits = 8
+    activation_bits: ActivationBits = 8
     mode: Literal["static", "dynamic"] = "static"
+    granularity: Granularity = "channel"
+    symmetric: bool = True
+    observer: Observer = "mse"
+    weight_range: WeightRange = "mse"
+    rounding: Rounding = "nearest"
+    bias_correction: bool = False
+    overrides: Mapping[str, Override] = pydantic.Field(default_factory=dict)
+
+    def problems(self, graph: ModelGraph) -> Iterator[tuple[str, str]]:
+        """Patterns that match nothing, those of the overrides too."""
+        yield from Compressor.problems(self, graph)
+        for pattern, near in unmatched_patterns(graph, tuple(self.overrides)):
+            yield f"overrides.{pattern}", f"{pattern!r} matches nothing in the model{near}"
 
     def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - needs no scores
         """Set the bits of the sites that the patterns leave; weights in 16 bits keep float activations."""
@@ -43,16 +89,40 @@ class Quantize(Compressor):
         if not sites:
             raise CompressionError("quantize: the patterns leave no weight to quantize")
         weights, activations = edit.weight_bits.copy(), edit.activation_bits.copy()
-        integer = self.activation_bits == 8 and self.weight_bits <= 8
-        dynamic = integer and self.mode == "dynamic"
-        operators = ("linear",) if dynamic else ("linear", "conv")
-        for site in sites:
-            weights[site] = self.weight_bits
-            activations[site] = 8 if integer and graph.sites[site].operator in operators else 32
-        others = np.delete(activations, sites) <= 8
-        if integer and others.any() and dynamic != edit.dynamic:
+        granularity, symmetric = edit.granularity.copy(), edit.symmetric.copy()
+        own = {site: self._settings(graph, site) for site in sites}
+        dynamic = self.mode == "dynamic"
+        for site, settings in own.items():
+            integers = settings.weight_bits <= 8
+            weights[site] = settings.weight_bits
+            granularity[site] = _size(settings.granularity) if integers else CHANNEL
+            symmetric[site] = settings.symmetric or not integers
+            runs_integer = integers and graph.sites[site].operator in (("linear",) if dynamic else ("linear", "conv"))
+            # At run time there are no ranges of 16 bits.
+            activations[site] = settings.activation_bits if runs_integer and not (dynamic and settings.activation_bits > 8) else _FLOAT
+        dynamic = dynamic and bool((activations[list(sites)] < _FLOAT).any())
+        others = np.delete(activations, sites) < _FLOAT
+        if others.any() and (activations[list(sites)] < _FLOAT).any() and dynamic != edit.dynamic:
             raise CompressionError("quantize: one recipe takes the ranges of its activations either from calibration data or at run time; accepted: one mode")
-        return replace(edit, weight_bits=weights, activation_bits=activations, dynamic=dynamic or (edit.dynamic and bool(others.any())))
+        method = SiteMethod(self.observer, self.weight_range, self.rounding, self.bias_correction)
+        methods = {**edit.methods, **{graph.sites[site].name: method for site in sites}}
+        return replace(
+            edit,
+            weight_bits=weights,
+            activation_bits=activations,
+            granularity=granularity,
+            symmetric=symmetric,
+            methods=methods,
+            dynamic=dynamic or (edit.dynamic and bool(others.any())),
+        )
+
+    def _settings(self, graph: ModelGraph, site: int) -> _Settings:
+        names = ("weight_bits", "activation_bits", "granularity", "symmetric")
+        found: dict[str, Any] = {name: getattr(self, name) for name in names}
+        for pattern, override in self.overrides.items():
+            if site in graph.select_sites((pattern,)):
+                found |= override.model_dump(exclude_none=True)
+        return _Settings(**found)
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
         """The quantized model: an exported graph from here on, unless every weight has 16 bits."""
@@ -60,20 +130,31 @@ class Quantize(Compressor):
         _check_sizes(context)
         # An exported graph cannot be annotated twice: a second step starts from the live model again, and the edit holds what both decided.
         live = getattr(model, "compareto_live", model)
-        quantized = context.target.quantize(live, context.graph, edit, context.example_inputs, _calibration(context, edit))
-        if quantized is not live:
-            # Not as a submodule: its weights are not those of the quantized model.
-            object.__setattr__(quantized, "compareto_live", live)
-        return _with_structure(quantized, live, context.graph, edit, context.target, context.example_inputs)
+        # torchao takes a second to import; whoever only reads recipes does not wait for it.
+        from compressors.quantization import flow
+
+        return flow.quantize(live, edit, context, lambda: _calibration(context, edit))
 
     def _log_unsupported(self, edit: GraphEdit, context: Context) -> None:
         grouped: dict[str, list[str]] = {}
         own = {context.graph.sites[i].name for i in context.graph.select_sites(self.include, self.exclude)}
         for name, reason in context.target.supported(context.graph, edit).items():
-            if name in own and self.mode == "dynamic":
+            if name in own:
                 grouped.setdefault(reason, []).append(name)
         for reason, names in grouped.items():
             context.log(f"quantize: {', '.join(names)}: {reason}")
+
+
+def _size(granularity: Granularity) -> int:
+    if granularity == "tensor":
+        return TENSOR
+    return CHANNEL if granularity == "channel" else int(granularity)
+
+
+def prepared_state(model: nn.Module) -> dict[str, Tensor]:
+    """Weights, scales and zero points from which ``flow.restore`` converts the same model again; of a model that is not quantized its state."""
+    state = getattr(model, "prepared_state", None)
+    return dict(state) if state is not None else dict(model.state_dict())
 
 
 def _check_sizes(context: Context) -> None:
@@ -89,59 +170,11 @@ def _check_sizes(context: Context) -> None:
 
 
 def _calibration(context: Context, edit: GraphEdit) -> Iterator[dict[str, Tensor]]:
-    static = bool((edit.activation_bits <= 8).any()) and not edit.dynamic
-    if context.data is None or not static:
-        # One pass for the observers of weights; without data, static ranges of activations come from the example inputs.
-        yield {k: v.clone() for k, v in context.example_inputs.items()}
+    reads_data = not edit.dynamic and bool((edit.activation_bits < _FLOAT).any())
+    reads_data |= any(m.rounding != "nearest" or m.bias_correction for m in edit.methods.values())
+    if context.data is None or not reads_data:
+        # One pass shows every weight; without data, static ranges of activations come from the example inputs.
+        yield {name: value.clone() for name, value in context.example_inputs.items()}
         return
     for batch in context.data.batches("calibration"):
         yield batch.inputs
-
-
-def _with_structure(
-    quantized: nn.Module, model: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target, example_inputs: Mapping[str, Tensor]
-) -> nn.Module:
-    structure: dict[str, Any] = dict(getattr(model, "compareto_structure", None) or {})
-    structure["quantize"] = {
-        "target": target.name,
-        "dynamic": bool(edit.dynamic),
-        "inputs": {name: [str(value.dtype).removeprefix("torch."), list(value.shape)] for name, value in example_inputs.items()},
-        "weight_bits": {site.name: int(edit.weight_bits[i]) for i, site in enumerate(graph.sites) if edit.weight_bits[i] < 32},
-        "activation_bits": {site.name: int(edit.activation_bits[i]) for i, site in enumerate(graph.sites) if edit.activation_bits[i] < 32},
-    }
-    quantized.compareto_structure = structure  # type: ignore[assignment]
-    # An exported graph no longer knows its class and configuration, which a checkpoint names.
-    quantized.compareto_architecture = architecture_of(model)  # type: ignore[assignment]
-    return quantized
-
-
-def prepared_state(model: nn.Module) -> dict[str, Tensor]:
-    """Weights and observed ranges from which ``restore`` converts the same model again."""
-    state = getattr(model, "prepared_state", None)
-    return dict(state) if state is not None else dict(model.state_dict())
-
-
-def restore(
-    model: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target, example_inputs: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> nn.Module:
-    """The quantized model whose ``prepared_state`` was ``state``, bit for bit.
-
-    Args:
-        model: a live module of the same structure; its weights do not matter.
-        graph: as it was when it was quantized; so are the next three.
-        edit: its bits.
-        target: the runtime.
-        example_inputs: of one forward pass.
-        state: from ``prepared_state``.
-    """
-
-    def load(prepared: nn.Module) -> None:
-        # Observers size their buffers when they first see data: one pass gives every buffer its shape.
-        with torch.no_grad():
-            prepared(*example_inputs.values())
-        # Without the versions that a state dict carries beside its tensors, observers read it as an old one and reset their epsilon.
-        versioned = prepared.state_dict()
-        versioned.update(state)
-        prepared.load_state_dict(versioned, strict=False)
-
-    return _with_structure(target.quantize(model, graph, edit, example_inputs, None, restore=load), model, graph, edit, target, example_inputs)

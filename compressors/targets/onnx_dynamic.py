@@ -66,7 +66,8 @@ def lower_dynamic(module: fx.GraphModule) -> fx.GraphModule:
                 quantized[activation] = tuple(module.graph.call_function(operator.getitem, (call, i)) for i in range(3))
         stored, scale = weight.args[0], weight.args[1]
         with module.graph.inserting_before(node):
-            constants = [_constant(module, stored, _value(module, stored).t()), _constant(module, scale, _value(module, scale).float())]
+            weight_scale = _value(module, scale).float() if isinstance(scale, fx.Node) else torch.tensor(scale)
+            constants = [_constant(module, f"{stored.target}_integer", _value(module, stored).t()), _constant(module, f"{stored.target}_step", weight_scale)]
             bias = node.args[2] if len(node.args) > 2 else None
             replacement = module.graph.call_function(torch.ops.compareto.integer_linear.default, (*quantized[activation], *constants, bias))
         replacement.meta = {k: v for k, v in node.meta.items() if k in ("val", "nn_module_stack", "stack_trace")}
@@ -103,8 +104,7 @@ def _value(module: fx.GraphModule, node: fx.Node) -> Tensor:
     return value.detach()
 
 
-def _constant(module: fx.GraphModule, like: fx.Node, value: Tensor) -> fx.Node:
-    name = f"{str(like.target).replace('.', '_')}_integer"
+def _constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
     if not hasattr(module, name):
         module.register_buffer(name, value.contiguous())
     return module.graph.get_attr(name)

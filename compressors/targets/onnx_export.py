@@ -31,6 +31,7 @@ def export_onnx(model: nn.Module, example_inputs: Mapping[str, Tensor], folder: 
 
     from compressors.targets.exported import PREFIX, ExportedModel, capture, fold_batch_norms, two_examples
     from compressors.targets.onnx_dynamic import onnx_translations
+    from compressors.targets.onnx_groups import group_translations
     from compressors.targets.onnx_packing import pack
 
     module = model.graph_module if isinstance(model, ExportedModel) else fold_batch_norms(capture(model, example_inputs))
@@ -52,7 +53,7 @@ def export_onnx(model: nn.Module, example_inputs: Mapping[str, Tensor], folder: 
                 input_names=list(examples),
                 output_names=["logits"],
                 opset_version=OPSET,
-                custom_translation_table=onnx_translations(),
+                custom_translation_table={**onnx_translations(), **group_translations()},
                 verbose=False,
             )
         except Exception as error:

@@ -51,7 +51,7 @@ def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: Ab
         values = integers.setdefault(stored, numpy_helper.to_array(arrays[stored]))
         if values.dtype != np.int8 or values.ndim < 2:
             continue
-        four = int(np.abs(values).max(initial=0)) <= 7
+        four = _fits_four(values)
         if four and not seen:
             _replace(graph, helper.make_tensor(stored, TensorProto.INT4, values.shape, _nibbles(values), raw=True))
         if _feeds_integers(node, consumers, producers):
@@ -67,11 +67,17 @@ def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: Ab
         _replace(graph, numpy_helper.from_array(scale.reshape(shape) if scale.ndim else scale, node.input[1]))
         if not any(n.output[0] == f"{stored}.float" for n in added):
             added.append(helper.make_node("Cast", [stored], [f"{stored}.float"], to=TensorProto.FLOAT))
-        added.append(helper.make_node("Mul", [f"{stored}.float", node.input[1]], [node.output[0]]))
+        centred = f"{stored}.float"
+        if len(node.input) > 2 and numpy_helper.to_array(arrays[node.input[2]]).any():
+            zeros, centred = f"{node.output[0]}.zeros", f"{node.output[0]}.centred"
+            graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(arrays[node.input[2]]).astype(np.int8).reshape(shape), zeros))
+            added += [helper.make_node("Cast", [zeros], [f"{zeros}.float"], to=TensorProto.FLOAT)]
+            added += [helper.make_node("Sub", [f"{stored}.float", f"{zeros}.float"], [centred])]
+        added.append(helper.make_node("Mul", [centred, node.input[1]], [node.output[0]]))
         graph.node.remove(node)
     for stored, readers in _dynamic_weights(graph, arrays).items():
         values = numpy_helper.to_array(arrays[stored])
-        if int(np.abs(values).max(initial=0)) > 7:
+        if not _fits_four(values):
             continue
         _replace(graph, helper.make_tensor(stored, TensorProto.INT4, values.shape, _nibbles(values), raw=True))
         added.append(helper.make_node("Cast", [stored], [f"{stored}.int8"], to=TensorProto.INT8))
@@ -118,6 +124,10 @@ def _narrow(graph: onnx.GraphProto, tables: AbstractSet[bytes]) -> None:
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.INT64 and tensor.name in indices and _digest(numpy_helper.to_array(tensor)) in tables:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.int32), tensor.name))
+
+
+def _fits_four(values: NDArray[Any]) -> bool:
+    return int(values.min(initial=0)) >= -8 and int(values.max(initial=0)) <= 7
 
 
 def _digest(values: NDArray[Any]) -> bytes:

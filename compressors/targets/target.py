@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
+from compressors.targets.site_spec import SiteSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor, fx, nn
+    from torchao.quantization.pt2e.quantizer import Quantizer
 
     from compressors.compressor import GraphEdit
 
@@ -67,8 +69,18 @@ class Target(ABC):
         """The fused kernels of a graph, in execution order; operators that cost nothing are absent."""
 
     @abstractmethod
-    def compute_precision(self, weight_bits: NDArray[np.int64], activation_bits: NDArray[np.int64]) -> NDArray[np.str_]:
-        """The arithmetic that runs for each pair of widths: ``fp32``, ``fp16``, ``int8`` or ``int4`` (4-bit weights, float activations)."""
+    def compute_precision(
+        self, weight_bits: NDArray[np.int64], activation_bits: NDArray[np.int64], granularity: NDArray[np.int64], dynamic: NDArray[np.bool_]
+    ) -> NDArray[np.str_]:
+        """The arithmetic that runs for each site: ``fp32``, ``fp16``, ``int8`` or ``int4`` (kernels that read packed weights beside float activations)."""
+
+    @abstractmethod
+    def container_bits(self, weight_bits: int, *, operator: str = "linear", granularity: int = 0) -> int:
+        """Bits that the format stores for each weight of ``weight_bits``; where it is more, the width is only simulated.
+
+        Raises:
+            CompressionError: the format has no integers for it.
+        """
 
     @abstractmethod
     def stored_bytes(self, graph: ModelGraph, shapes: Shapes) -> NDArray[np.int64]:
@@ -79,10 +91,17 @@ class Target(ABC):
         """Sites that cannot be quantized as the edit asks, by name, with the reason; they stay float."""
 
     @abstractmethod
-    def quantize(
-        self, model: nn.Module, graph: ModelGraph, edit: GraphEdit, example_inputs: Mapping[str, Tensor], calibration: Any, **options: Any
-    ) -> nn.Module:
-        """The model with quantize/dequantize where this runtime fuses them. ``calibration``: an iterable of keyword inputs, or None (dynamic)."""
+    def annotator(self, sites: Mapping[str, SiteSpec], *, dynamic: bool) -> Quantizer:
+        """A PT2E annotator that places quantizers where this runtime fuses them.
+
+        Args:
+            sites: by the weight's name in the exported graph; a tied one under each of its names.
+            dynamic: whether the ranges of activations are taken at run time.
+        """
+
+    def lower(self, module: fx.GraphModule) -> fx.GraphModule:
+        """A converted module with this runtime's numerics where they are not those of plain quantize and dequantize; as it is where they are."""
+        return module
 
     @abstractmethod
     def export(self, model: nn.Module, example_inputs: Mapping[str, Tensor], folder: Path) -> Path:

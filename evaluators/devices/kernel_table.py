@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compressors.graph import ModelGraph, Polynomial, Shapes
 from compressors.targets import Kernel, Target
+from compressors.targets.storage import effective_granularity
 from evaluators.devices.rates import PRECISIONS
 
 __all__ = ["KernelTable", "kernel_table"]
@@ -147,7 +148,7 @@ _cache: OrderedDict[tuple[int, str, bytes], tuple[ModelGraph, KernelTable]] = Or
 def kernel_table(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
     """The table; the last few are kept, since every device of a study asks for the same ones."""
     digest = hashlib.blake2b(digest_size=16)
-    for array in (shapes.widths, shapes.weight_bits, shapes.activation_bits, shapes.dynamic):
+    for array in (shapes.widths, shapes.weight_bits, shapes.activation_bits, shapes.granularity, shapes.symmetric, shapes.dynamic):
         digest.update(np.ascontiguousarray(array).data)
     key = (id(graph), target.name, digest.digest())
     found = _cache.get(key)
@@ -180,7 +181,7 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
     integer, quantizes = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
     static = ~shapes.dynamic
     context = np.zeros(len(shapes), dtype=np.bool_)
-    site_precision = _site_precision(target, shapes)
+    site_precision = _site_precision(graph, target, shapes)
     for k, kernel in enumerate(kernels):
         if kernel.site is not None:
             precision[k] = site_precision[:, kernel.site]
@@ -212,10 +213,12 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
     )
 
 
-def _site_precision(target: Target, shapes: Shapes) -> NDArray[np.int8]:
-    """Index into ``PRECISIONS``, ``[candidates, sites]``; asked once for each distinct pair of widths."""
-    packed = shapes.weight_bits * 256 + shapes.activation_bits
+def _site_precision(graph: ModelGraph, target: Target, shapes: Shapes) -> NDArray[np.int8]:
+    """Index into ``PRECISIONS``, ``[candidates, sites]``; asked once for each distinct combination."""
+    granularity = effective_granularity(graph, shapes)
+    packed = ((shapes.weight_bits * 256 + shapes.activation_bits) * 256 + granularity + 1) * 2 + shapes.dynamic[:, None]
     distinct, inverse = np.unique(packed, return_inverse=True)
-    names = target.compute_precision(distinct // 256, distinct % 256)
+    rest = distinct // 2
+    names = target.compute_precision(rest // 65536, rest // 256 % 256, rest % 256 - 1, distinct % 2 == 1)
     indices = np.array([PRECISIONS.index(str(name)) for name in names], dtype=np.int8)
     return indices[inverse].reshape(packed.shape)

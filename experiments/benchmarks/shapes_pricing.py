@@ -44,7 +44,8 @@ def random_shapes(graph: ModelGraph, count: int, rng: np.random.Generator) -> Sh
         if axis.fixed is None and axis.kind in ("ffn", "heads"):
             widths[:, i] = rng.integers(1, axis.size + 1, count)
     bits, activations = (rng.choice(accepted, (count, len(graph.sites))) for accepted in ([4, 8, 16, 32], [8, 16, 32]))
-    return Shapes(widths, bits, activations, rng.random(count) < 0.5)
+    granularity = np.zeros_like(bits)
+    return Shapes(widths, bits, activations, granularity, np.ones_like(bits, dtype=np.bool_), rng.random(count) < 0.5)
 
 
 def prices(graph: ModelGraph, target: Target, devices: Mapping[str, DeviceModel], shapes: Shapes) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,7 @@
 """What a trace says about a model; families are compared with models really made smaller in ``tests/conformance``."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from compressors.graph.surgery import cut
 def test_candidates_are_priced_together_as_one_by_one(families):
     graph = trace(*families("resnet20"))
     base = graph.baseline()
-    half = Shapes(np.maximum(base.widths // 2, 1), base.weight_bits, base.activation_bits, base.dynamic)
+    half = replace(base, widths=np.maximum(base.widths // 2, 1))
     both = Shapes.concatenate([base, half])
     assert graph.count_macs(both).tolist() == [graph.macs, graph.count_macs(half)[0]]
 

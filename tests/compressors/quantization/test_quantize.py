@@ -62,7 +62,7 @@ def test_one_recipe_has_one_mode(graph: ModelGraph) -> None:
     with pytest.raises(CompressionError, match="one mode"):
         plan(graph, {"include": "head", "mode": "dynamic"}, {"include": "conv"})
     assert not plan(graph, {"mode": "dynamic"}, {"mode": "static"}).dynamic, "the second step takes every layer over"
-    assert plan(graph, {"include": "head", "mode": "dynamic"}, {"include": "conv", "activation_bits": 16}).dynamic
+    assert plan(graph, {"include": "head", "mode": "dynamic"}, {"include": "conv", "activation_bits": "float"}).dynamic
 
 
 class NoCalibration:
@@ -75,7 +75,7 @@ class NoCalibration:
 def test_only_calibrated_ranges_need_calibration_data(point_net: Any) -> None:
     with pytest.raises(UserError, match="the calibration split is empty"):
         compress(point_net(), [{"quantize": {}}], INPUTS, NoCalibration())
-    for settings in ({"mode": "dynamic"}, {"activation_bits": 16}, {"weight_bits": 16}):
+    for settings in ({"mode": "dynamic"}, {"activation_bits": "float"}, {"weight_bits": 16}):
         smaller = compress(point_net(), [{"quantize": settings}], INPUTS, NoCalibration())
         assert torch.isfinite(smaller(x=torch.randn(3, 2))).all()
 
@@ -121,7 +121,7 @@ def test_a_dynamic_model_comes_back_bit_for_bit(tmp_path: Any, point_net: Any, b
 
 
 def test_a_second_step_adds_to_the_first(point_net: Any, points: Any, tmp_path: Any) -> None:
-    steps = [{"quantize": {"weight_bits": 4, "activation_bits": 16, "include": "hidden"}}, {"quantize": {"mode": "dynamic", "include": "head"}}]
+    steps = [{"quantize": {"weight_bits": 4, "activation_bits": "float", "include": "hidden"}}, {"quantize": {"mode": "dynamic", "include": "head"}}]
     both = compress(point_net(), steps, INPUTS, points)
     x = torch.randn(5, 2)
     only_first = compress(point_net(), steps[:1], INPUTS, points)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class PlainTarget(Target):
             if o.op_class not in ("view", "activation")
         )
 
-    def compute_precision(self, weight_bits: Any, activation_bits: Any) -> Any:
+    def compute_precision(self, weight_bits: Any, activation_bits: Any, granularity: Any, dynamic: Any) -> Any:
         names = np.array(["fp32", "fp16", "int8", "int4"])
         index = np.where(weight_bits >= 32, 0, np.where(activation_bits <= 8, 2, np.where(weight_bits == 16, 1, 3)))
         return names[index]
@@ -57,7 +58,10 @@ class PlainTarget(Target):
     def supported(self, graph: Any, edit: Any) -> dict[str, str]:
         return {}
 
-    def quantize(self, *args: Any, **options: Any) -> nn.Module:
+    def container_bits(self, weight_bits: int, *, operator: str = "linear", granularity: int = 0) -> int:
+        return weight_bits
+
+    def annotator(self, sites: Any, *, dynamic: bool) -> Any:
         raise NotImplementedError
 
     def export(self, model: nn.Module, example_inputs: Mapping[str, torch.Tensor], folder: Path) -> Path:
@@ -97,6 +101,11 @@ def bits() -> Callable[..., Shapes]:
 
     def build(graph: ModelGraph, weight: int, activation: int, *, dynamic: bool = False) -> Shapes:
         base = graph.baseline()
-        return Shapes(base.widths, np.full_like(base.weight_bits, weight), np.full_like(base.activation_bits, activation), np.array([dynamic]))
+        return replace(
+            base,
+            weight_bits=np.full_like(base.weight_bits, weight),
+            activation_bits=np.full_like(base.activation_bits, activation),
+            dynamic=np.array([dynamic]),
+        )
 
     return build

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ def pruned(graph: ModelGraph, share: float) -> Shapes:
     for i, axis in enumerate(graph.axes):
         if axis.fixed is None:
             widths[:, i] = max(1, round(axis.size * share))
-    return Shapes(widths, base.weight_bits, base.activation_bits, base.dynamic)
+    return replace(base, widths=widths)
 
 
 @pytest.mark.parametrize("name", profile_names())

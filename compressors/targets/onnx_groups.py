@@ -1,0 +1,155 @@
+"""Weights in groups, with the arithmetic of ONNX Runtime's ``MatMulNBits`` and ``GatherBlockQuantized``.
+
+Integers are stored unsigned and packed, the lowest bits first, one scale (and where they are asymmetric one zero point) for each group of inputs. A layer
+whose activations stay float reads its weight through ``GatherBlockQuantized``, too, which ONNX Runtime folds when it loads the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+__all__ = ["group_embedding", "group_linear", "group_translations", "lower_groups", "packed", "unpacked"]
+
+_decomposed = torch.ops.quantized_decomposed
+_aten = torch.ops.aten
+
+
+def packed(values: Tensor, bits: int) -> Tensor:
+    """Unsigned integers ``[..., n]`` of ``bits`` bits as bytes ``[..., ceil(n * bits / 8)]``, the lowest bits first; what is missing is zero."""
+    each = 8 // bits
+    padded = torch.nn.functional.pad(values, (0, -values.shape[-1] % each)).to(torch.int32)
+    shifts = torch.arange(each, dtype=torch.int32) * bits
+    return (padded.reshape(*padded.shape[:-1], -1, each) << shifts).sum(-1).to(torch.uint8)
+
+
+def unpacked(stored: Tensor, bits: int, count: int) -> Tensor:
+    """The reverse: ``count`` integers as floats."""
+    shifts = torch.arange(8 // bits, dtype=torch.uint8) * bits
+    values: Tensor = (stored[..., None] >> shifts) & (2**bits - 1)
+    return values.flatten(-2)[..., :count].float()
+
+
+def _values(weight: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int) -> Tensor:
+    """Dequantized rows ``[..., inputs]`` of packed ones ``[..., bytes]``."""
+    integers = unpacked(weight, bits, weight.shape[-1] * 8 // bits)
+    groups = scale.shape[-1]
+    zero: Any = 2 ** (bits - 1) if zero_point is None else unpacked(zero_point, bits, groups)[..., None]
+    values: Tensor = (integers.reshape(*integers.shape[:-1], groups, -1) - zero) * scale[..., None]
+    return values.flatten(-2)
+
+
+@torch.library.custom_op("compareto::group_embedding", mutates_args=())
+def group_embedding(indices: Tensor, weight: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int) -> Tensor:
+    """Rows of a table, dequantized: ``indices`` of any shape, weight ``[rows, bytes]``, scale ``[rows, groups]``, zero points packed or None."""
+    return _values(weight[indices], scale[indices], None if zero_point is None else zero_point[indices], bits)
+
+
+@group_embedding.register_fake
+def _(indices: Tensor, weight: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int) -> Tensor:  # noqa: ARG001 - the operator's signature
+    return scale.new_empty((*indices.shape, weight.shape[1] * 8 // bits))
+
+
+@torch.library.custom_op("compareto::group_weight", mutates_args=())
+def group_weight(weight: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int) -> Tensor:
+    """The whole table as floats."""
+    return _values(weight, scale, zero_point, bits)
+
+
+@group_weight.register_fake
+def _(weight: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int) -> Tensor:  # noqa: ARG001 - the operator's signature
+    return scale.new_empty((weight.shape[0], weight.shape[1] * 8 // bits))
+
+
+@torch.library.custom_op("compareto::group_linear", mutates_args=())
+def group_linear(x: Tensor, weight: Tensor, scale: Tensor, zero_point: Tensor | None, bias: Tensor | None, bits: int) -> Tensor:
+    """``x`` ``[..., inputs]`` in 8-bit integers, one scale for each row and group, times packed weights: ``MatMulNBits`` with ``accuracy_level`` 4."""
+    rows = x.reshape(*x.shape[:-1], scale.shape[1], -1)
+    step = rows.abs().amax(-1, keepdim=True) / 127
+    rounded = (rows / step.clamp(min=torch.finfo(torch.float32).tiny)).round() * step
+    return torch.nn.functional.linear(rounded.flatten(-2), _values(weight, scale, zero_point, bits), bias)
+
+
+@group_linear.register_fake
+def _(x: Tensor, weight: Tensor, scale: Tensor, zero_point: Tensor | None, bias: Tensor | None, bits: int) -> Tensor:  # noqa: ARG001 - the operator's signature
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def lower_groups(module: fx.GraphModule) -> fx.GraphModule:
+    """Replace dequantized groups of a converted module by the operators above, in place."""
+    graph, ops = module.graph, torch.ops.compareto
+    for node in [n for n in graph.nodes if n.target is torch.ops.torchao.dequantize_affine and n.args[0].op == "get_attr"]:
+        integers, (_, _group), scale, zero = _get(module, node.args[0]), node.args[1], node.args[2], _get(module, node.args[3])
+        lowest, highest = int(node.args[5]), int(node.args[6])
+        bits = 8 if highest > 7 else 4 if highest > 1 else 2
+        half = 2 ** (bits - 1)
+        symmetric = lowest == -highest
+        with graph.inserting_before(node):
+            name = str(node.args[0].target)
+            stored = _constant(module, f"{name}_packed", packed(integers.int() + half, bits))
+            zeros = None if symmetric else _constant(module, f"{name}_zeros", packed(zero.int() + half, bits))
+        for user in list(node.users):
+            with graph.inserting_before(user):
+                if user.target is _aten.embedding.default:
+                    new = graph.call_function(ops.group_embedding.default, (user.args[1], stored, scale, zeros, bits))
+                elif user.target is _aten.linear.default and user.args[0].target is _decomposed.dequantize_per_tensor.tensor:
+                    # Ranges for the whole tensor give way to one for each row and group.
+                    bias = user.args[2] if len(user.args) > 2 else None
+                    x = user.args[0].args[0].args[0]
+                    new = graph.call_function(ops.group_linear.default, (x, stored, scale, zeros, bias, bits))
+                else:
+                    dense = graph.call_function(ops.group_weight.default, (stored, scale, zeros, bits))
+                    user.replace_input_with(node, dense)
+                    continue
+            new.meta = {key: value for key, value in user.meta.items() if key in ("val", "nn_module_stack", "stack_trace")}
+            user.replace_all_uses_with(new)
+            graph.erase_node(user)
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def group_translations() -> dict[Any, Callable[..., Any]]:
+    """How ``torch.onnx.export`` writes the operators above."""
+    from onnxscript import INT64
+    from onnxscript.onnx_opset import opset21 as op
+    from onnxscript.values import Opset
+
+    own = Opset("com.microsoft", 1)
+
+    def size(scale: Any, weight: Any, bits: int) -> int:
+        return int(weight.shape[1]) * 8 // bits // int(scale.shape[1])
+
+    def embedding(indices: Any, weight: Any, scale: Any, zero_point: Any, bits: int) -> Any:
+        attributes = {"gather_axis": 0, "quantize_axis": 1, "bits": bits, "block_size": size(scale, weight, bits)}
+        return own.GatherBlockQuantized(weight, indices, scale, *(() if zero_point is None else (zero_point,)), **attributes)
+
+    def dense(weight: Any, scale: Any, zero_point: Any, bits: int) -> Any:
+        rows = op.Range(op.Constant(value_int=0), op.Constant(value_int=int(weight.shape[0])), op.Constant(value_int=1))
+        return embedding(op.Cast(rows, to=INT64.dtype), weight, scale, zero_point, bits)
+
+    def linear(x: Any, weight: Any, scale: Any, zero_point: Any, bias: Any, bits: int) -> Any:
+        group, rows, groups = size(scale, weight, bits), int(weight.shape[0]), int(scale.shape[1])
+        blocks = op.Reshape(weight, op.Constant(value_ints=[rows, groups, group * bits // 8]))
+        attributes = {"K": groups * group, "N": rows, "bits": bits, "block_size": group, "accuracy_level": 4}
+        product = own.MatMulNBits(x, blocks, scale, *(() if zero_point is None else (zero_point,)), **attributes)
+        return product if bias is None else op.Add(product, bias)
+
+    ops = torch.ops.compareto
+    return {ops.group_embedding.default: embedding, ops.group_weight.default: dense, ops.group_linear.default: linear}
+
+
+def _get(module: fx.GraphModule, node: fx.Node) -> Tensor:
+    value = module.get_buffer(str(node.target))
+    assert isinstance(value, Tensor), "constants of a converted module are its buffers"
+    return value
+
+
+def _constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
+    if not hasattr(module, name):
+        module.register_buffer(name, value.contiguous())
+    return module.graph.get_attr(name)
