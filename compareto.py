@@ -10,6 +10,7 @@ This module is the public API. Names load on first use, so that ``import compare
     smaller = cp.compress(model, recipe, example_inputs, data=None)  # a Recipe or its plain list
     cp.save(smaller, folder)
     cp.load(folder)
+    predict = cp.load_artifact(folder)  # raw inputs to outputs, in the artifact's runtime
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from compressors.pipeline import compress
     from compressors.recipe import Recipe
     from search.experiment import Experiment
+    from search.load_artifact import load_artifact
     from search.results import Results
     from search.study import Study
 
@@ -52,6 +54,7 @@ __all__ = [
     "UserError",
     "compress",
     "load",
+    "load_artifact",
     "save",
     "trace",
 ]
@@ -63,6 +66,7 @@ _LAZY = {
     "Study": "search.study",
     "compress": "compressors.pipeline",
     "load": "compressors.checkpoint",
+    "load_artifact": "search.load_artifact",
     "save": "compressors.checkpoint",
     "trace": "compressors.graph",
 }

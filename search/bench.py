@@ -1,42 +1,206 @@
-"""Runs an exported ONNX model: latency, and whether it still gives the outputs that it was exported with. Prints JSON.
+"""Runs an exported model: how long it takes to load and to run, how much memory, and whether it still gives the expected outputs. Prints JSON.
 
-Needs Python 3.9 or later, numpy and onnxruntime, nothing else: copy the folder to the device and run
+Needs Python 3.9 or later, numpy and the model's runtime, nothing else (ExecuTorch's Python runtime itself needs torch): copy the folder to the device and run
 
-    python bench.py [--threads N] [--seconds S]
+    python bench.py [--threads N] [--seconds S] [--provider cuda]
 
-With --against OTHER.onnx both models take turns, so that a ratio of their latencies does not depend on what else the machine does.
+.onnx runs in onnxruntime, .tflite in ai-edge-litert, .pte in executorch. With --against OTHER both models take turns, so that a ratio of their latencies
+does not depend on what else the machine does. load_ms is from the start of a new process to the first result, Python and the runtime included;
+peak_memory_bytes is of that process after a few more runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import json
+import os
 import platform
+import re
 import struct
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import onnxruntime
 
 WARM_UP = 5
 FEWEST, MOST = 10, 2000
+COMMAND = [str(Path(__file__).resolve())]
+"""What starts this program again, behind the name of the interpreter."""
 
 
-def session(path: Path, threads: int) -> Any:
-    """The model on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def import_runtime(names: tuple[tuple[str, str], ...]) -> list[Any]:
+    """The modules of a runtime, each given with the package that it comes from."""
+    found = []
+    for module, package in names:
+        try:
+            found.append(importlib.import_module(module))
+        except ImportError as error:
+            raise ImportError(f"{module} cannot be imported ({error}); install it: pip install {package}") from error
+    return found
 
 
-def fed(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs that the model reads."""
-    return {i.name: np.ascontiguousarray(inputs[i.name]) for i in model.get_inputs()}
+def provider_named(name: str, present: list[str]) -> list[str]:
+    """ONNX Runtime's execution providers for a short name such as ``cpu``, ``cuda``, ``coreml``, ``tensorrt``; what it lacks runs on the CPU."""
+    short = {provider.replace("ExecutionProvider", "").lower(): provider for provider in present}
+    if name.lower() not in short:
+        raise ValueError(f"--provider {name!r} is not in this onnxruntime; present: {', '.join(sorted(short))}")
+    return list(dict.fromkeys([short[name.lower()], "CPUExecutionProvider"]))
+
+
+class OnnxModel:
+    """A .onnx file."""
+
+    imports = (("onnxruntime", "onnxruntime"),)
+
+    def __init__(self, path: Path, threads: int, provider: str) -> None:
+        (onnxruntime,) = import_runtime(self.imports)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        providers = provider_named(provider, onnxruntime.get_available_providers())
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        self.names = [i.name for i in self.session.get_inputs()]
+        self.runtime = f"onnxruntime {onnxruntime.__version__}"
+        self.provider = str(self.session.get_providers()[0])
+
+    def run(self, inputs: dict[str, Any]) -> Any:
+        """Logits."""
+        return self.session.run(None, {name: np.ascontiguousarray(inputs[name]) for name in self.names})[0]
+
+
+class LitertModel:
+    """A .tflite file; integer inputs and outputs are quantized and dequantized here."""
+
+    imports = (("ai_edge_litert.interpreter", "ai-edge-litert"),)
+
+    def __init__(self, path: Path, threads: int, provider: str) -> None:
+        only_cpu(provider, path)
+        (module,) = import_runtime(self.imports)
+        self.interpreter = module.Interpreter(model_path=str(path), num_threads=threads or None)
+        self.interpreter.allocate_tensors()
+        signature = self.interpreter.get_signature_runner(min(self.interpreter.get_signature_list()))
+        self.inputs: dict[str, Any] = signature.get_input_details()
+        self.output: Any = next(iter(signature.get_output_details().values()))
+        version = getattr(importlib.import_module("ai_edge_litert"), "__version__", "")
+        self.runtime = f"litert {version}".strip()
+        self.provider = "CPU (XNNPACK)"
+
+    def run(self, inputs: dict[str, Any]) -> Any:
+        """Logits."""
+        feeds = by_name(list(self.inputs), inputs)
+        fixed = next((int(d["shape"][0]) for d in self.inputs.values() if len(d["shape"]) and d["shape_signature"][0] != -1), None)
+        return in_pieces(self._once, feeds, fixed)
+
+    def _once(self, feeds: dict[str, Any]) -> Any:
+        changed = False
+        for name, value in feeds.items():
+            details = self.inputs[name]
+            if tuple(details["shape"]) != value.shape:
+                self.interpreter.resize_tensor_input(details["index"], value.shape)
+                details["shape"], changed = np.array(value.shape), True
+        if changed:
+            self.interpreter.allocate_tensors()
+        for name, value in feeds.items():
+            self.interpreter.set_tensor(self.inputs[name]["index"], to_stored(value, self.inputs[name]))
+        self.interpreter.invoke()
+        return from_stored(self.interpreter.get_tensor(self.output["index"]), self.output)
+
+
+class ExecutorchModel:
+    """A .pte file. Its Python runtime takes torch tensors."""
+
+    imports = (("torch", "torch"), ("executorch.runtime", "executorch"))
+
+    def __init__(self, path: Path, threads: int, provider: str) -> None:
+        only_cpu(provider, path)
+        self.torch, runtime = import_runtime(self.imports)
+        if threads:
+            importlib.import_module("executorch.extension.pybindings.portable_lib")._unsafe_reset_threadpool(threads)  # noqa: SLF001 - there is no other way
+        # The program must outlive its method.
+        self.program = runtime.Runtime.get().load_program(path)
+        self.method = self.program.load_method("forward")
+        described = self.method.metadata
+        self.bound = int(described.input_tensor_meta(0).sizes()[0])
+        self.fixed = False
+        self.runtime = f"executorch {importlib.import_module('importlib.metadata').version('executorch')}"
+        self.provider = "CPU (XNNPACK)"
+
+    def run(self, inputs: dict[str, Any]) -> Any:
+        """Logits."""
+        count = len(next(iter(inputs.values())))
+        if not self.fixed and count <= self.bound:
+            try:
+                return self._once(inputs)
+            except RuntimeError:
+                # The file does not say whether its sizes are bounds or the only ones.
+                if count == self.bound:
+                    raise
+                self.fixed = True
+        return in_pieces(self._once, inputs, self.bound)
+
+    def _once(self, inputs: dict[str, Any]) -> Any:
+        tensors = [self.torch.from_numpy(np.array(value)) for value in inputs.values()]
+        return self.method.execute(tensors)[0].numpy()
+
+
+def only_cpu(provider: str, path: Path) -> None:
+    """Only ONNX Runtime has providers to choose from."""
+    if provider.lower() != "cpu":
+        raise ValueError(f"--provider {provider!r} is for .onnx; {path.name} runs as it was lowered")
+
+
+def by_name(names: list[str], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs under a file's own names; by position (``args_0``, ``args_1``) where it has others."""
+    if set(names) <= set(inputs):
+        return {name: inputs[name] for name in names}
+    ordered = sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    return dict(zip(ordered, inputs.values()))  # noqa: B905 - Python 3.9
+
+
+def in_pieces(run: Callable[[dict[str, Any]], Any], inputs: dict[str, Any], size: int | None) -> Any:
+    """``run`` on batches of exactly ``size`` (None: any), the last one filled up by repetition."""
+    count = len(next(iter(inputs.values())))
+    if size is None or count == size:
+        return run(inputs)
+    found = []
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        found.append(run({name: value[rows] for name, value in inputs.items()}))
+    return np.concatenate(found)[:count]
+
+
+def to_stored(value: Any, details: dict[str, Any]) -> Any:
+    """A float array in the integers that a .tflite input takes."""
+    scale, zero = details["quantization"]
+    if not scale or not np.issubdtype(details["dtype"], np.integer):
+        return np.ascontiguousarray(value, dtype=details["dtype"])
+    limits = np.iinfo(details["dtype"])
+    return np.clip(np.rint(value / scale) + zero, limits.min, limits.max).astype(details["dtype"])
+
+
+def from_stored(value: Any, details: dict[str, Any]) -> Any:
+    """The reverse, of an output."""
+    scale, zero = details["quantization"]
+    if not scale or not np.issubdtype(details["dtype"], np.integer):
+        return value
+    return (value.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+
+
+OPENERS: dict[str, Any] = {".onnx": OnnxModel, ".tflite": LitertModel, ".pte": ExecutorchModel}
+
+
+def open_model(path: Path, threads: int = 1, provider: str = "cpu") -> Any:
+    """The model in the runtime of its suffix; ``run(inputs)`` gives logits, ``runtime`` and ``provider`` say what runs it."""
+    if path.suffix not in OPENERS:
+        raise ValueError(f"{path.name} has no known format; accepted: {', '.join(OPENERS)}")
+    return OPENERS[path.suffix](path, threads, provider)
 
 
 def read_examples(path: Path) -> tuple[dict[str, Any], Any]:
@@ -45,32 +209,36 @@ def read_examples(path: Path) -> tuple[dict[str, Any], Any]:
         return {name[len("input.") :]: stored[name] for name in stored.files if name.startswith("input.")}, stored["logits"]
 
 
+def batch_of(inputs: dict[str, Any], size: int) -> dict[str, Any]:
+    """So many examples, repeated where there are fewer."""
+    return {name: np.resize(value, (size, *value.shape[1:])) for name, value in inputs.items()}
+
+
 def check(model: Any, inputs: dict[str, Any], expected: Any) -> dict[str, Any]:
     """Largest difference to the expected outputs, absolute and relative to their range, and how many examples keep their best class."""
-    found = model.run(None, fed(model, inputs))[0]
+    found = model.run(inputs)
     if found.shape != expected.shape:
         return {"examples": len(expected), "shape": list(found.shape), "expected_shape": list(expected.shape), "relative_difference": None}
     difference = float(np.abs(found - expected).max())
     return {
         "examples": len(expected),
-        "largest_difference": difference,
+        "largest_difference": difference if np.isfinite(difference) else None,
         "relative_difference": difference / (float(np.ptp(expected)) or 1.0) if np.isfinite(difference) else None,
         "same_best_class": float((found.argmax(-1) == expected.argmax(-1)).mean()),
     }
 
 
-def timed(models: list[Any], inputs: dict[str, Any], seconds: float) -> list[list[float]]:
-    """Milliseconds of each run of each model; the models take turns."""
-    feeds = [fed(model, inputs) for model in models]
+def timed(runs: list[Callable[[], Any]], seconds: float) -> list[list[float]]:
+    """Milliseconds of each call; the callables take turns."""
     for _ in range(WARM_UP):
-        for model, feed in zip(models, feeds, strict=False):
-            model.run(None, feed)
-    taken: list[list[float]] = [[] for _ in models]
+        for run in runs:
+            run()
+    taken: list[list[float]] = [[] for _ in runs]
     end = time.perf_counter() + seconds
     while len(taken[0]) < FEWEST or (time.perf_counter() < end and len(taken[0]) < MOST):
-        for model, feed, times in zip(models, feeds, taken, strict=False):
+        for run, times in zip(runs, taken):  # noqa: B905 - Python 3.9
             start = time.perf_counter()
-            model.run(None, feed)
+            run()
             times.append(1e3 * (time.perf_counter() - start))
     return taken
 
@@ -80,9 +248,70 @@ def statistics(times: list[float]) -> dict[str, float]:
     return {"median": float(np.median(times)), "min": float(np.min(times)), "p90": float(np.quantile(times, 0.9)), "runs": len(times)}
 
 
-def answer(model: Any) -> None:
+def peak_memory_bytes() -> int | None:
+    """Most resident memory that this process has had; None where the system does not say."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Linux's ru_maxrss starts at what the parent had when it started this process.
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        return 1024 * int(found.group(1)) if found else None
+    try:
+        resource = importlib.import_module("resource")
+    except ImportError:
+        return None
+    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def own_output() -> BinaryIO:
+    """Standard output for us alone: what a runtime prints goes to standard error, so that it does not end up among our lines and frames."""
+    sys.stdout.flush()
+    mine = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return mine
+
+
+def write_line(sink: BinaryIO, data: Any, indent: int | None = None) -> None:
+    """One JSON document."""
+    sink.write(json.dumps(data, indent=indent).encode() + b"\n")
+    sink.flush()
+
+
+def first_result(sink: BinaryIO, path: Path, batch: dict[str, Any], threads: int, provider: str) -> None:
+    """In a new process: says how long it took to make the model ready as soon as its first result is there, then its peak memory."""
+    import_runtime(OPENERS[path.suffix].imports if path.suffix in OPENERS else ())
+    start = time.perf_counter()
+    model = open_model(path, threads, provider)
+    ready = 1e3 * (time.perf_counter() - start)
+    model.run(batch)
+    write_line(sink, {"session_ms": ready})
+    for _ in range(WARM_UP):
+        model.run(batch)
+    write_line(sink, {"peak_memory_bytes": peak_memory_bytes()})
+
+
+def load_figures(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """``load_ms`` (a new process until its first result), ``session_ms`` (of it, opening the model) and ``peak_memory_bytes``."""
+    safe = ["-P"] if getattr(sys.flags, "safe_path", False) else []
+    options = ["--model", str(path), "--examples", str(args.examples), "--batch", str(args.batch), "--threads", str(args.threads)]
+    command = [sys.executable, *safe, *COMMAND, *options, "--provider", args.provider, "--first"]
+    with tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:  # noqa: S603 - ourselves; no shell
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            load = 1e3 * (time.perf_counter() - start)
+            rest = process.stdout.read()
+        if process.returncode:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines()
+            raise RuntimeError(said[-1] if said else f"exit code {process.returncode}")
+    return {"load_ms": load, **json.loads(line), **json.loads(rest)}
+
+
+def answer(sink: BinaryIO, model: Any) -> None:
     """Serves a parent process: a frame (length, then npz) of inputs in, a frame of logits out, until an empty frame or the end."""
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    source = sys.stdin.buffer
     while True:
         header = source.read(8)
         size = struct.unpack("<q", header)[0] if len(header) == 8 else 0
@@ -91,44 +320,71 @@ def answer(model: Any) -> None:
         with np.load(io.BytesIO(source.read(size)), allow_pickle=False) as stored:
             inputs = {name: stored[name] for name in stored.files}
         buffer = io.BytesIO()
-        np.savez(buffer, logits=model.run(None, fed(model, inputs))[0])
+        np.savez(buffer, logits=model.run(inputs))
         sink.write(struct.pack("<q", buffer.tell()) + buffer.getvalue())
         sink.flush()
+
+
+def default_model(folder: Path) -> Path:
+    """The model beside this file: what ``signature.json`` names, else the first file that can be run."""
+    signature = folder / "signature.json"
+    if signature.is_file():
+        return folder / str(json.loads(signature.read_text(encoding="utf-8"))["model"])
+    return next((path for path in sorted(folder.iterdir()) if path.suffix in OPENERS), folder / "model.onnx")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """What is printed."""
+    inputs, expected = read_examples(args.examples)
+    batch = batch_of(inputs, args.batch)
+    paths = [args.model, *([args.against] if args.against else [])]
+    loads = [{} if args.brief else load_figures(path, args) for path in paths]
+    models = [open_model(path, args.threads, args.provider) for path in paths]
+    times = timed([lambda model=model: model.run(batch) for model in models], args.seconds)  # type: ignore[misc]
+    document: dict[str, Any] = {
+        "runtime": models[0].runtime,
+        "provider": models[0].provider,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()} {platform.system()} {platform.node()}",
+        "processors": os.cpu_count(),
+        "threads": args.threads,
+        "batch": args.batch,
+        "latency_ms": statistics(times[0]),
+        **loads[0],
+        "outputs": check(models[0], inputs, expected),
+    }
+    if args.against:
+        document["against"] = {"latency_ms": statistics(times[1]), **loads[1]}
+        document["ratio"] = float(np.median(times[0]) / np.median(times[1]))
+    return document
 
 
 def main() -> None:
     """See the module."""
     here = Path(__file__).resolve().parent
-    parser = argparse.ArgumentParser(description="Latency and correctness of the exported model; prints JSON.")
-    parser.add_argument("--model", type=Path, default=here / "model.onnx", help="default: model.onnx beside this file")
+    parser = argparse.ArgumentParser(description="Latency, load time, memory and correctness of the exported model; prints JSON.")
+    parser.add_argument("--model", type=Path, help="default: the model beside this file")
     parser.add_argument("--examples", type=Path, default=here / "examples.npz", help="default: examples.npz beside this file")
     parser.add_argument("--batch", type=int, default=1, help="examples at a time when timing (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="default: 1; 0 is the runtime's choice")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long to time (default: 3)")
+    parser.add_argument("--provider", default="cpu", help="ONNX Runtime's execution provider, such as cuda or coreml (default: cpu)")
     parser.add_argument("--against", type=Path, help="another model to take turns with")
+    parser.add_argument("--brief", action="store_true", help="latency and outputs only: neither load time nor memory")
     parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--first", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    model = session(args.model, args.threads)
-    if args.answer:
-        answer(model)
-        return
-    inputs, expected = read_examples(args.examples)
-    batch = {name: np.resize(value, (args.batch, *value.shape[1:])) for name, value in inputs.items()}
-    models = [model, *([session(args.against, args.threads)] if args.against else [])]
-    times = timed(models, batch, args.seconds)
-    document = {
-        "runtime": f"onnxruntime {onnxruntime.__version__}",
-        "machine": f"{platform.machine()} {platform.system()} {platform.node()}",
-        "threads": args.threads,
-        "batch": args.batch,
-        "latency_ms": statistics(times[0]),
-        "outputs": check(model, inputs, expected),
-    }
-    if args.against:
-        document["against_latency_ms"] = statistics(times[1])
-        document["ratio"] = float(np.median(times[0]) / np.median(times[1]))
-    json.dump(document, sys.stdout, indent=1)
-    print()
+    args.model = args.model or default_model(here)
+    sink = own_output()
+    try:
+        if args.answer:
+            answer(sink, open_model(args.model, args.threads, args.provider))
+        elif args.first:
+            first_result(sink, args.model, batch_of(read_examples(args.examples)[0], args.batch), args.threads, args.provider)
+        else:
+            write_line(sink, measure(args), indent=1)
+    except (ImportError, ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

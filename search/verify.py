@@ -215,7 +215,7 @@ def _latency(artifact: Artifact, seconds: float, processes: int) -> tuple[list[C
     checks = [Check("latency_ms", None, median, kept=None, note=described)]
     if note:
         return [*checks, Check("latency_ratio", None, None, kept=None, note=f"not checked, {note}")], ""
-    before = float(np.median([run["against_latency_ms"]["median"] for run in runs]))
+    before = float(np.median([run["against"]["latency_ms"]["median"] for run in runs]))
     ratios = [float(run["ratio"]) for run in runs]
     ratio = float(np.median(ratios))
     checks.append(Check("latency_ms (uncompressed)", None, before, kept=None, note=described))

@@ -93,6 +93,7 @@ def test_every_exported_name_exists() -> None:
         "UserError",
         "compress",
         "load",
+        "load_artifact",
         "save",
         "trace",
     ]

@@ -6,29 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from evaluators.images import normalised
 from evaluators.metric import Metric
 from evaluators.tasks.array_task import ACCURACY, LOSS, ArrayTask
 
-__all__ = ["ImageClassification", "decode_image"]
-
-
-def decode_image(value: Any, size: int | None) -> NDArray[np.uint8]:
-    """An image (PIL or array) as uint8 ``[channels, height, width]``, resized to ``size`` where given."""
-    from PIL import Image
-
-    image = value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value, dtype=np.uint8))
-    if image.mode not in ("L", "RGB"):
-        image = image.convert("RGB")
-    if size is not None and image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    array = np.asarray(image, dtype=np.uint8)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+__all__ = ["ImageClassification"]
 
 
 @dataclass
@@ -44,9 +31,7 @@ class ImageClassification(ArrayTask):
 
     def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """uint8 ``[examples, channels, height, width]`` to normalised float32."""
-        mean = np.asarray(self.mean, dtype=np.float32).reshape(1, -1, 1, 1)
-        std = np.asarray(self.std, dtype=np.float32).reshape(1, -1, 1, 1)
-        return {name: (value.astype(np.float32) / np.float32(255) - mean) / std for name, value in inputs.items()}
+        return {name: normalised(value, self.mean, self.std) for name, value in inputs.items()}
 
     def augment(self, inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Horizontal flips, and crops after padding by an eighth [He2016]."""

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from compressors.errors import UserError, near_miss
 from evaluators.hub import local_or_hub
+from evaluators.images import decode_image
 from evaluators.metric import Metric
 from evaluators.models import ModelSpec, input_names
 from evaluators.tasks.array_task import ArrayTask
 from evaluators.tasks.causal_lm import CausalLanguageModelling
-from evaluators.tasks.image_classification import ImageClassification, decode_image
+from evaluators.tasks.image_classification import ImageClassification
 from evaluators.tasks.source import Source, load_source
 from evaluators.tasks.specification import DataSpec, Workload
 from evaluators.tasks.text_classification import TextClassification

@@ -8,7 +8,7 @@ from PIL import Image
 from compressors.errors import UserError
 from evaluators.models import ModelSpec
 from evaluators.tasks import DataSpec, Workload, make_task
-from evaluators.tasks.image_classification import ImageClassification, decode_image
+from evaluators.tasks.image_classification import ImageClassification
 
 FACTORY = """
 from torch import nn
@@ -89,11 +89,6 @@ def test_images_of_many_sizes_need_one(tmp_path: Path) -> None:
     made = task(tmp_path, preprocessing={"image_size": 6}, workload=Workload(batch=2, image_size=16))
     assert made.arrays["train"]["pixels"].shape[1:] == (3, 6, 6)
     assert made.example_inputs["pixels"].shape == (2, 3, 16, 16)
-
-
-@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 3), ("P", 3), ("1", 3)])
-def test_every_kind_of_image_is_read(mode: str, channels: int) -> None:
-    assert decode_image(Image.new("RGB", (5, 4), (200, 100, 50)).convert(mode), None).shape == (channels, 4, 5)
 
 
 def test_grey_images_among_coloured_ones_become_coloured(tmp_path: Path) -> None:

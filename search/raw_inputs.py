@@ -1,0 +1,115 @@
+"""From texts or images to the inputs that an artifact's model takes. Needs NumPy, and Pillow or ``tokenizers``; never torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressors.errors import UserError
+from evaluators.images import decode_image, normalised
+
+__all__ = ["RawImages", "RawTexts", "raw_inputs_of"]
+
+
+class RawImages:
+    """Images to one array.
+
+    Args:
+        signature: of the artifact. Where its graph normalises, the pixels stay as they are decoded.
+    """
+
+    def __init__(self, signature: Mapping[str, Any]) -> None:
+        self._described = signature["preprocessing"]
+        self.name: str = self._described["input"]
+        self._dtype = signature["inputs"][self.name]["dtype"]
+        self._last = self._described.get("layout") == "nhwc"
+        shape = [int(n) for n in self._described["shape"]]
+        self._channels, self._height, self._width = (shape[2], *shape[:2]) if self._last else shape
+
+    def __call__(self, images: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        """PIL images, uint8 arrays (``[height, width]`` or ``[height, width, 3]``), encoded bytes or paths.
+
+        Raises:
+            UserError: one is no image.
+        """
+        pixels = np.stack([self._one(i, image) for i, image in enumerate(images)])
+        if self._dtype == "uint8":
+            return {self.name: np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)) if self._last else pixels}
+        return {self.name: normalised(pixels, self._described["mean"], self._described["std"]).astype(self._dtype)}
+
+    def _one(self, i: int, image: Any) -> NDArray[np.uint8]:
+        if isinstance(image, np.ndarray) and image.dtype != np.uint8:
+            raise UserError(f"image {i} is an array of {image.dtype}; accepted: uint8, [height, width] or [height, width, 3]")
+        try:
+            found = decode_image(image, (self._height, self._width))
+        except (OSError, TypeError, ValueError) as error:
+            raise UserError(
+                f"image {i} is no image: {error}; accepted: a PIL image, a uint8 array [height, width] or [height, width, 3], bytes or a path"
+            ) from error
+        if self._channels == 1 and len(found) == 3:
+            # The weights of luminance (ITU-R 601-2), as Pillow's conversion to grey has them.
+            from PIL import Image
+
+            found = np.asarray(Image.fromarray(found.transpose(1, 2, 0)).convert("L"), dtype=np.uint8)[None]
+        return np.broadcast_to(found, (self._channels, *found.shape[1:])) if self._channels != len(found) else found
+
+
+class RawTexts:
+    """Texts to token numbers and masks, by the artifact's own ``tokenizer.json``.
+
+    Args:
+        folder: the artifact.
+        signature: of it. Where it leaves the number of tokens open, texts are padded to the longest of a batch.
+
+    Raises:
+        UserError: there is no ``tokenizer.json``.
+    """
+
+    def __init__(self, folder: Path, signature: Mapping[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        described = folder / signature["preprocessing"].get("tokenizer", "tokenizer")
+        path = described / "tokenizer.json"
+        if not path.is_file():
+            raise UserError(f"{path} is missing: texts can only be tokenised by a fast tokenizer; pass a dict of arrays instead")
+        self._tokenizer = Tokenizer.from_file(str(path))
+        settings = _read(described / "tokenizer_config.json")
+        token = settings.get("pad_token") or _read(described / "special_tokens_map.json").get("pad_token")
+        text = token.get("content") if isinstance(token, dict) else token
+        number = self._tokenizer.token_to_id(text) if text else None
+        self._inputs = signature["inputs"]
+        length = next(iter(self._inputs.values()))["shape"][1]
+        self._tokenizer.enable_truncation(int(signature["preprocessing"]["sequence"]), direction=settings.get("truncation_side", "right"))
+        self._tokenizer.enable_padding(
+            direction=settings.get("padding_side", "right"),
+            pad_id=number if number is not None else 0,
+            pad_token=text if number is not None else "",
+            length=length if isinstance(length, int) else None,
+        )
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """``input_ids`` and what else the model takes, ``[texts, tokens]`` each.
+
+        Raises:
+            UserError: one is no text.
+        """
+        odd = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
+        if odd is not None:
+            raise UserError(f"text {odd} is {texts[odd]!r}; accepted: texts")
+        found = self._tokenizer.encode_batch(list(texts))
+        columns = {"input_ids": [e.ids for e in found], "attention_mask": [e.attention_mask for e in found], "token_type_ids": [e.type_ids for e in found]}
+        return {name: np.array(columns[name], dtype=described["dtype"]) for name, described in self._inputs.items() if name in columns}
+
+
+def raw_inputs_of(folder: Path, signature: Mapping[str, Any]) -> RawImages | RawTexts:
+    """What prepares the raw inputs of an artifact."""
+    return RawImages(signature) if signature["task"] == "image-classification" else RawTexts(folder, signature)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -1,0 +1,108 @@
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search import bench
+
+SCRIPT = Path(bench.__file__)
+
+
+def run(*options):
+    ended = subprocess.run([sys.executable, "-P", str(SCRIPT), *map(str, options)], capture_output=True, text=True, check=False)
+    return ended, json.loads(ended.stdout) if ended.returncode == 0 else None
+
+
+def test_it_is_valid_for_the_oldest_python_that_it_names():
+    ast.parse(SCRIPT.read_text(), feature_version=(3, 9))
+    imported = {alias.name.partition(".")[0] for node in ast.walk(ast.parse(SCRIPT.read_text())) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module.partition(".")[0] for node in ast.walk(ast.parse(SCRIPT.read_text())) if isinstance(node, ast.ImportFrom)}
+    assert imported - {"numpy"} <= set(sys.stdlib_module_names)
+
+
+def test_the_copy_in_an_artifact_says_what_the_device_needs_to_know(artifact):
+    ended = subprocess.run([sys.executable, str(artifact / "bench.py"), "--seconds", "0"], capture_output=True, text=True, check=True)
+    found = json.loads(ended.stdout)
+    assert found["latency_ms"]["min"] <= found["latency_ms"]["median"] <= found["latency_ms"]["p90"]
+    assert found["load_ms"] > found["session_ms"] > 0
+    assert 10e6 < found["peak_memory_bytes"] < 1e9, "of a process without torch"
+    assert found["outputs"] == {"examples": 8, "largest_difference": 0.0, "relative_difference": 0.0, "same_best_class": 1.0}
+    assert (found["threads"], found["batch"], found["provider"]) == (1, 1, "CPUExecutionProvider")
+
+
+def test_two_models_take_turns(artifact):
+    model = artifact / "model.onnx"
+    _, found = run("--model", model, "--examples", artifact / "examples.npz", "--against", model, "--seconds", "0", "--brief", "--batch", "3")
+    assert found["latency_ms"]["runs"] == found["against"]["latency_ms"]["runs"] == bench.FEWEST
+    assert found["ratio"] == pytest.approx(found["latency_ms"]["median"] / found["against"]["latency_ms"]["median"])
+    assert found["batch"] == 3
+    assert "load_ms" not in found
+
+
+def test_the_parents_memory_is_not_the_models(artifact):
+    held = np.ones(40_000_000)
+    _, found = run("--model", artifact / "model.onnx", "--examples", artifact / "examples.npz", "--seconds", "0")
+    assert found["peak_memory_bytes"] < held.nbytes
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--provider", "quantum"], "--provider 'quantum' is not in this onnxruntime; present: "),
+        (["--model", "model.bin"], "model.bin has no known format; accepted: .onnx, .tflite, .pte"),
+        (["--model", "nothing.onnx"], "nothing.onnx"),
+    ],
+)
+def test_mistakes_are_one_line(artifact, change, said):
+    ended, _ = run("--model", artifact / "model.onnx", "--examples", artifact / "examples.npz", "--seconds", "0", *change)
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_missing_runtime_is_named_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(ImportError, match="pip install ai-edge-litert"):
+        bench.open_model(Path("model.tflite"))
+
+
+def test_integers_at_the_edge_of_a_model_are_quantized_and_back():
+    details = {"quantization": (0.5, -3), "dtype": np.int8}
+    stored = bench.to_stored(np.array([0.0, 1.0, 1000.0]), details)
+    np.testing.assert_array_equal(stored, [-3, -1, 127])
+    np.testing.assert_allclose(bench.from_stored(stored, details), [0.0, 1.0, 65.0])
+    plain = {"quantization": (0.0, 0), "dtype": np.int32}
+    assert bench.to_stored(np.array([5], dtype=np.int64), plain).dtype == np.int32
+
+
+def test_a_model_of_one_batch_runs_any_number_of_examples():
+    seen = []
+
+    def doubled(inputs):
+        seen.append(len(inputs["x"]))
+        return 2 * inputs["x"]
+
+    values = np.arange(7.0)[:, None]
+    np.testing.assert_array_equal(bench.in_pieces(doubled, {"x": values}, 3), 2 * values)
+    assert seen == [3, 3, 3]
+
+
+def test_inputs_go_by_name_or_else_by_position():
+    given = {"mask": 1, "ids": 2}
+    assert bench.by_name(["ids", "mask"], given) == {"ids": 2, "mask": 1}
+    many = {f"input{i}": i for i in range(11)}
+    assert bench.by_name([f"args_{i}" for i in reversed(range(11))], many) == {f"args_{i}": i for i in range(11)}
+
+
+def test_another_shape_of_outputs_is_no_match(artifact, tmp_path):
+    inputs, logits = bench.read_examples(artifact / "examples.npz")
+    np.savez(tmp_path / "examples.npz", logits=logits[:, :3], **{f"input.{k}": v for k, v in inputs.items()})
+    shutil.copy(artifact / "model.onnx", tmp_path)
+    _, found = run("--model", tmp_path / "model.onnx", "--examples", tmp_path / "examples.npz", "--seconds", "0", "--brief")
+    assert found["outputs"]["relative_difference"] is None
+    assert found["outputs"]["expected_shape"] == [8, 3]
