@@ -30,6 +30,8 @@ _BUILT_IN = {
     "share_weights": "compressors.weight_sharing:ShareWeights",
     "trim_vocabulary": "compressors.vocabulary:TrimVocabulary",
     "distill": "compressors.distillation:Distill",
+    "equalize": "compressors.quantization.equalization:Equalize",
+    "smooth": "compressors.quantization.smoothing:Smooth",
     "quantize": "compressors.quantization:Quantize",
 }
 

@@ -33,6 +33,8 @@ def test_every_step_round_trips_its_defaults() -> None:
         "low_rank": {"rank": 0.5},
         "share_weights": {"every": 2},
         "distill": {"epochs": 1},
+        "equalize": {},
+        "smooth": {},
         "quantize": {},
         "trim_vocabulary": {},
     }
