@@ -18,7 +18,10 @@ FORMAT_VERSION = 1
 
 
 def front_plain(results: Results, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of ``Results.front`` as plain data: ``metrics`` by name with value, low, high, tier and unit; what is unknown is left out."""
+    """Rows of ``Results.front`` as plain data: ``metrics`` by name with value, low, high, tier and unit; what is unknown is left out.
+
+    ``verification`` is what was found where a point's artifact was measured, else None.
+    """
     names = metric_columns(frame)
     units = {name: results.experiment.names.resolve(name)[1].unit for name in names}
     rows: list[dict[str, Any]] = []
@@ -30,8 +33,14 @@ def front_plain(results: Results, frame: pd.DataFrame) -> list[dict[str, Any]]:
         }
         fixed = {key: row[key] for key in ("id", "baseline", "on_front", "knee")}
         widths = {axis: list(units) for axis, units in results.record(row["id"]).widths.items()}
-        rows.append({**fixed, "metrics": metrics, "dominates": row["dominates"], "recipe": row["recipe"], "widths": widths})
+        shown = {"metrics": metrics, "verification": _verification(results, row["id"]), "dominates": row["dominates"], "recipe": row["recipe"]}
+        rows.append({**fixed, **shown, "widths": widths})
     return rows
+
+
+def _verification(results: Results, trial: str) -> dict[str, Any] | None:
+    found = results.verified.get(trial)
+    return None if found is None else {"verdict": found.verdict, "reasons": list(found.reasons), "runtime": found.runtime, "found": dict(found.found)}
 
 
 def front_json(results: Results, frame: pd.DataFrame, pick: str | None = None) -> str:
@@ -51,8 +60,9 @@ def front_json(results: Results, frame: pd.DataFrame, pick: str | None = None) -
 
 
 def front_csv(frame: pd.DataFrame) -> str:
-    """Rows of ``Results.front``: names of dominated baselines joined by spaces, recipes as JSON."""
+    """Rows of ``Results.front``: names of dominated baselines joined by spaces, reasons by semicolons, recipes as JSON."""
     flat = frame.copy()
+    flat["reasons"] = ["; ".join(reasons) for reasons in frame["reasons"]]
     flat["dominates"] = [" ".join(names) for names in frame["dominates"]]
     flat["recipe"] = [json.dumps(recipe, sort_keys=True) for recipe in frame["recipe"]]
     return flat.to_csv(index=False, lineterminator="\n")

@@ -14,7 +14,7 @@ from search.figures import figure, interval, short_name
 from search.front_formats import brief, brief_heading, metric_columns, varied_settings
 from search.results import Results
 
-__all__ = ["explain", "front_lines"]
+__all__ = ["explain", "front_lines", "verified_lines"]
 
 _GAP = "  "
 
@@ -32,7 +32,7 @@ def front_lines(results: Results, frame: pd.DataFrame, width: int) -> list[Text]
 
     Recipes stand beside the figures where ``width`` (characters) has room for them, else below; and intervals below the figures only where they must.
     """
-    columns = [_column(results, frame, name) for name in metric_columns(frame)]
+    columns = list(_columns(results, frame))
     varied = varied_settings(results.records)
     rows = frame.to_dict("records")
     ids = [f"{row['baseline'] or row['id']}{' *' if row['knee'] else ''}" for row in rows]
@@ -80,6 +80,18 @@ def _row(name: str, columns: Sequence[_Column], widths: Sequence[int], i: int, *
         yield from (Text(part) for part in textwrap.wrap(recipe, max(width, 40), initial_indent=indent, subsequent_indent=indent))
 
 
+def _columns(results: Results, frame: pd.DataFrame) -> Iterator[_Column]:
+    """Each metric, beside it what a verification found; then the verdicts, where there are any."""
+    for name in metric_columns(frame):
+        yield _column(results, frame, name)
+        found = frame.get(f"{name}_found", pd.Series(dtype=float))
+        if found.notna().any():
+            metric = results.experiment.names.resolve(name)[1]
+            yield _Column(["found"], [figure(metric, value) for value in found], [""] * len(found))
+    if any(frame["verdict"]):
+        yield _Column(["verdict"], list(frame["verdict"]), [""] * len(frame))
+
+
 def _column(results: Results, frame: pd.DataFrame, name: str) -> _Column:
     metric = results.experiment.names.resolve(name)[1]
     short, _, device = name.partition("@")
@@ -121,6 +133,23 @@ def _longest(texts: Sequence[str]) -> int:
     return max(map(len, texts), default=0)
 
 
+def verified_lines(results: Results) -> list[str]:
+    """What became of the promises of the front's points, and why those that were demoted do not count."""
+    if not results.verified:
+        return []
+    front = results.front_records()
+    verdicts = [results.verified[r.id].verdict if r.id in results.verified else "not verified" for r in front]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+    costs = [name for name in results.available() if short_name(name) == "latency_ms" and name not in results.measurable]
+    elsewhere = "; latency on devices that are not at hand is unverified" if costs else ""
+    lines = [f"artifacts of the front in {results.experiment.target}: {counts or 'none'}{elsewhere}"]
+    for record in results.records:
+        found = results.verified.get(record.id)
+        if found is not None and (found.demoted or (found.verdict == "unverified" and record in front)):
+            lines.append(f"{record.id} {'does not count' if found.demoted else 'could not be verified'}: {found.verdict}: {'; '.join(found.reasons)}")
+    return lines
+
+
 def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) -> list[str]:
     """Lines below the table: what the marks mean, the split, hypervolumes, what the knee gains."""
     metrics, split = frame.attrs["metrics"], frame.attrs["split"]
@@ -131,6 +160,7 @@ def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) ->
         volume = f"; hypervolume {front:.4g}, of the baselines alone {alone:.4g}" if front == front else ""
         lines.append(f"{int(frame['on_front'].sum())} points on the front{volume}")
         lines.append("named rows are uniform baselines, dim where off the front; * is the knee")
+        lines += verified_lines(results)
     beaten: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         if row["dominates"] and row["baseline"] is None:
@@ -149,5 +179,8 @@ def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) ->
     if marked is not None:
         lines.append(f"{marked} against the uncompressed model: {results.summary(marked)}")
     if picked is not None:
+        checked = results.verified.get(picked)
+        if checked is not None:
+            lines.append(f"its artifact in {checked.runtime}: {'; '.join([checked.verdict, *checked.reasons])}")
         lines += _widths(results.record(picked).widths)
     return lines

@@ -17,7 +17,8 @@ from compressors.errors import UserError
 from evaluators.metric import Estimate
 from search.experiment import Experiment
 from search.record import TrialRecord
-from search.study_files import EXPERIMENT, RECORDS, REPORTS, read_records
+from search.study_files import EXPERIMENT, RECORDS, REPORTS, VERIFIED, read_records
+from search.verification import Verification
 from search.yaml_text import read_yaml
 
 __all__ = ["Ledger"]
@@ -121,6 +122,11 @@ class Ledger:
     def publish(self, trial: str, report: Mapping[str, Estimate]) -> None:
         """Write a trial's estimates on ``report``."""
         _write(self.folder / REPORTS / f"{trial}.json", json.dumps({"report": {k: v.to_plain() for k, v in report.items()}}))
+
+    def verify(self, trial: str, verification: Verification) -> None:
+        """Write what a point's artifact was found to be; replaces what was found before the point changed."""
+        (self.folder / VERIFIED).mkdir(exist_ok=True)
+        _write(self.folder / VERIFIED / f"{trial}.json", verification.to_json())
 
 
 def _without_record(folder: Path) -> bool:

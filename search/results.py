@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -23,6 +23,7 @@ from search.metric_names import listed_device
 from search.pareto import dominates, knee, non_dominated
 from search.record import TrialRecord
 from search.study_files import EXPERIMENT, STORAGE, find_study, read_records
+from search.verification import Verification, measurable, read_verifications
 
 __all__ = ["UNCOMPRESSED", "Results", "Split"]
 
@@ -47,13 +48,14 @@ class Results:
     """The records of a study and what follows from them.
 
     A front is judged on ``report``: among the points that were re-evaluated there, which are the front on ``search`` and the baselines. Where nothing was
-    yet, it is judged on ``search``, and says so (``.attrs["split"]``). Costs do not depend on a split. Points that failed, or that break a constraint of the
-    experiment, are never on a front.
+    yet, it is judged on ``search``, and says so (``.attrs["split"]``). Costs do not depend on a split. Points that failed, that break a constraint of the
+    experiment, or whose artifact did not keep its promise (``verified``, by id) are never on a front.
     """
 
     experiment: Experiment
     records: tuple[TrialRecord, ...]
     folder: Path | None = None
+    verified: Mapping[str, Verification] = field(default_factory=dict)
 
     @classmethod
     def load(cls, study: str | Path, storage: str | Path = STORAGE) -> Self:
@@ -63,7 +65,7 @@ class Results:
             UserError: there is no such study, or one of its files is not valid.
         """
         folder = find_study(study, storage)
-        return cls(Experiment.load(folder / EXPERIMENT), read_records(folder), folder)
+        return cls(Experiment.load(folder / EXPERIMENT), read_records(folder), folder, read_verifications(folder))
 
     @property
     def name(self) -> str:
@@ -88,6 +90,16 @@ class Results:
     def uncompressed(self) -> TrialRecord | None:
         """The record of the uncompressed model; None before it was evaluated."""
         return next((r for r in self.records if r.baseline == UNCOMPRESSED and r.status == "ok"), None)
+
+    @property
+    def demoted(self) -> tuple[TrialRecord, ...]:
+        """Records whose artifact did not keep its promise: ``verified`` says why."""
+        return tuple(r for r in self.records if r.id in self.verified and self.verified[r.id].demoted)
+
+    @cached_property
+    def measurable(self) -> tuple[str, ...]:
+        """Names of the metrics that a verification finds."""
+        return measurable(self.experiment)
 
     # Metrics
 
@@ -158,6 +170,8 @@ class Results:
     def _ranked(self, objectives: Sequence[tuple[str, Metric]], where: str | None, split: Split) -> tuple[list[TrialRecord], NDArray[np.float64]]:
         """Every record that may be on the front, the uncompressed model and other baselines included, and its objectives."""
         records = [r for r in self.records if r.status == "ok" and r.replicate == 0 and r.rung >= 1 and (split == "search" or r.report)]
+        demoted = {r.id for r in self.demoted}
+        records = [r for r in records if r.id not in demoted]
         kept = self.feasible(records, split)
         if where and records:
             values, baseline = self._where_values(records, split)
@@ -191,12 +205,13 @@ class Results:
             device: the experiment's objectives, on this device instead.
             where: which points are asked for, such as ``"latency_ms@raspberry-pi-5 <= 10 and accuracy >= baseline - 0.01"``.
             split: ``report``, or ``search`` to see what the search saw.
-            baselines: also the baselines that are not on the front, below it.
+            baselines: also the baselines that are not on the front, and points that were demoted, below it.
             everything: columns for every metric, not only for those that are traded.
 
         Returns:
             Columns ``id``, ``baseline`` (its name, or None), ``on_front``, ``knee``; for each metric its value and ``_low``, ``_high`` (90 %) and ``_tier``;
-            ``dominates``: the baselines that it dominates; ``recipe``: plain steps. ``.attrs`` has ``split``, ``metrics``.
+            ``dominates``: the baselines that it dominates; ``recipe``: plain steps; ``verdict`` of its artifact (empty: not verified), ``reasons``, and for
+            each metric that can be measured here its ``_found``. ``.attrs`` has ``split``, ``metrics``.
 
         Raises:
             UserError: an unknown metric, device or split, or a ``where`` that cannot be read.
@@ -209,12 +224,18 @@ class Results:
         best = knee(self._losses(records, objectives, used))
         if baselines:
             records += [r for r in self.records if r.baseline and r.status == "ok" and r not in records]
+            records += [r for r in self.demoted if r not in records]
         shown = list(dict.fromkeys([*names, *(self.available() if everything else ())]))
         frame = self._frame(records, shown, used)
         frame.insert(2, "on_front", [i < on_front for i in range(len(records))])
         frame.insert(3, "knee", [i == best for i in range(len(records))])
         frame["dominates"] = pd.Series([list(self.dominated_baselines(r.id, *names, split=split)) for r in records], dtype=object)
         frame["recipe"] = pd.Series([r.recipe for r in records], dtype=object)
+        checked = [self.verified.get(r.id) for r in records]
+        frame["verdict"] = pd.Series([v.verdict if v else "" for v in checked], dtype=object)
+        frame["reasons"] = pd.Series([list(v.reasons) if v else [] for v in checked], dtype=object)
+        for name in (name for name in shown if name in self.measurable):
+            frame[f"{name}_found"] = [v.found.get(name, np.nan) if v else np.nan for v in checked]
         frame.attrs = {"split": used, "metrics": names}
         return frame
 

@@ -24,6 +24,7 @@ class SearchSpec(pydantic.BaseModel):
         workers: trials at a time; None fills the machine or cluster.
         cpus_per_trial: cores, which is also the number of threads; None divides the cores over the workers.
         gpus_per_trial: GPUs, fractions allowed; None is one where there are any.
+        verify: whether the points of the front are exported and measured again at the end, in the target's runtime.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -36,6 +37,7 @@ class SearchSpec(pydantic.BaseModel):
     workers: Annotated[int, pydantic.Field(gt=0)] | None = None
     cpus_per_trial: Annotated[int, pydantic.Field(gt=0)] | None = None
     gpus_per_trial: Annotated[float, pydantic.Field(ge=0)] | None = None
+    verify: bool = True
 
     @pydantic.model_validator(mode="after")
     def _one_budget(self) -> Self:

@@ -34,6 +34,9 @@ __all__ = ["Outcome", "StageRunner"]
 
 _STAGES_VERSION = 1
 _EVALUATION_VERSION = 2
+_ANY_RUNTIME = "onnxruntime"
+"""In the keys of live stages: the only runtime there was when the first were stored."""
+
 _MODEL, _STRUCTURE, _METRICS = "model.safetensors", "structure.json", "metrics.json"
 
 
@@ -102,6 +105,10 @@ class StageRunner:
             last = self._stages[-1].name if self._stages else "the start"
             raise OutOfMemoryError(f"memory ran out after {last}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
 
+    def key(self, recipe: Recipe, *, replicate: int = 0, budget: float = 1.0, split: str = "search") -> str:
+        """Of the stage that evaluates a recipe: stands for everything that its outcome depends on."""
+        return self._evaluation_key(self._keys(recipe, replicate, budget), split)
+
     @property
     def stages(self) -> tuple[StageRecord, ...]:
         """Of the current or last run, as far as it came."""
@@ -117,7 +124,7 @@ class StageRunner:
         graph = self.prepared.graph
         edits = self.plan(recipe)
         keys = self._keys(recipe, replicate, budget)
-        evaluation = state_key("evaluate", _EVALUATION_VERSION, keys[-1] if keys else self._root(), split, self.prepared.data_key)
+        evaluation = self._evaluation_key(keys, split)
         started = time.monotonic()
         found = self.cache.get(evaluation)
         if found is None:
@@ -151,12 +158,17 @@ class StageRunner:
 
     def _keys(self, recipe: Recipe, replicate: int, budget: float) -> list[str]:
         keys: list[str] = []
-        parent = self._root()
+        parent, runtime = self._root(), _ANY_RUNTIME
         for step in recipe.steps:
+            # A live model is the same for every runtime: what one has trained, another only quantizes.
+            runtime = self.prepared.target.name if step.name == "quantize" else runtime
             fidelity = (self.prepared.experiment.search.seed, replicate, budget) if step.stochastic else ()
-            parent = state_key(parent, step.name, step.version, sorted(step.to_config().items(), key=str), self.prepared.target.name, fidelity)
+            parent = state_key(parent, step.name, step.version, sorted(step.to_config().items(), key=str), runtime, fidelity)
             keys.append(parent)
         return keys
+
+    def _evaluation_key(self, keys: list[str], split: str) -> str:
+        return state_key("evaluate", _EVALUATION_VERSION, keys[-1] if keys else self._root(), split, self.prepared.data_key)
 
     def _context(self, key: str, budget: float) -> Context:
         p = self.prepared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,8 @@ from search.cache import Cache
 from search.cluster_address import require_reachable
 from search.experiment import Experiment
 from search.front_formats import write_exports
+from search.front_table import verified_lines
+from search.front_verification import FrontVerifier
 from search.ledger import Ledger
 from search.preparing import Prepared, prepare
 from search.progress import Progress
@@ -21,7 +22,7 @@ from search.proposals import Proposals
 from search.record import TrialRecord
 from search.results import UNCOMPRESSED, Results
 from search.stages import StageRunner
-from search.study_files import STORAGE
+from search.study_files import ARTIFACTS, STORAGE
 
 if TYPE_CHECKING:
     from search.running import Pool
@@ -40,20 +41,33 @@ class Study:
         storage: folder of studies.
         resume: continue the study of this name.
         address: of an existing Ray cluster; None starts Ray here.
+        keep_artifacts: keep those of the front's points, in ``artifacts`` in the study's folder, which the verification makes.
+
+    Raises:
+        UserError: a name that is none, or artifacts of an experiment that leaves out the verification.
     """
 
     def __init__(
-        self, experiment: Experiment, *, name: str | None = None, storage: str | Path = STORAGE, resume: bool = False, address: str | None = None
+        self,
+        experiment: Experiment,
+        *,
+        name: str | None = None,
+        storage: str | Path = STORAGE,
+        resume: bool = False,
+        address: str | None = None,
+        keep_artifacts: bool = False,
     ) -> None:
         self.experiment = experiment
         self.name = name or f"{experiment.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
         if self.name.startswith(".") or Path(self.name).name != self.name:
             raise UserError(f"--name {self.name!r} cannot be a folder of studies; accepted: a name without '/' that does not start with '.'")
         self.folder = Path(storage) / self.name
-        self._resume, self._address = resume, address
+        if keep_artifacts and not experiment.search.verify:
+            raise UserError("--keep-artifacts: artifacts are made when the front is verified, which search.verify: false or --no-verify leaves out")
+        self._resume, self._address, self._keep = resume, address, keep_artifacts
 
     def run(self) -> Results:
-        """Search, publish the front on ``report``, write trials.jsonl, front.csv and report.html.
+        """Search, publish the front on ``report``, verify its points, write trials.jsonl, front.csv and report.html.
 
         Raises:
             UserError: the study exists, is another experiment's, is being written by another process, no cluster answers at the address, or model or
@@ -89,6 +103,8 @@ class Study:
             self._baselines(ledger, runner, pool, done, progress)
             self._search(ledger, runner, pool, done, progress)
             self._publish(ledger, prepared, pool, progress)
+            if spec.verify:
+                self._verify(ledger, prepared, pool, progress, cache)
         results = Results.load(self.folder)
         write_exports(results, self.folder)
         self._say(results)
@@ -161,8 +177,11 @@ class Study:
     def _publish(self, ledger: Ledger, prepared: Prepared, pool: Pool, progress: Progress) -> None:
         results = Results.load(self.folder)
         chosen = {r.id: r for r in (*results.front_records(split="search"), *(r for r in results.records if r.baseline and r.status == "ok"))}
-        jobs = iter([dataclasses.replace(r) for r in chosen.values() if not r.report])
-        progress.line(f"publishing {len(chosen)} points (front and baselines) on the report split")
+        left = [record for record in chosen.values() if not record.report]
+        if not left:
+            return
+        jobs = iter(left)
+        progress.line(f"publishing {len(left)} points (front and baselines) on the report split")
         quality = {m.name for m in prepared.task.quality}
 
         def ended(record: TrialRecord) -> None:
@@ -177,6 +196,15 @@ class Study:
 
         pool.run(next_job, ended)
 
+    def _verify(self, ledger: Ledger, prepared: Prepared, pool: Pool, progress: Progress, cache: Cache) -> None:
+        verifier = FrontVerifier(prepared, cache, progress.line, self.folder / ARTIFACTS if self._keep else None)
+        try:
+            # What a demoted point dominated comes to the front in its place, and is verified in its turn.
+            while verifier.run(Results.load(self.folder), ledger.verify):
+                self._publish(ledger, prepared, pool, progress)
+        finally:
+            verifier.close()
+
     def _say(self, results: Results) -> None:
         statuses = ", ".join(f"{count} {status}" for status, count in results.statuses().items())
         front = [r for r in results.front_records() if r.baseline is None]
@@ -184,6 +212,8 @@ class Study:
         print(f"hypervolume {results.hypervolume():.4f}, of the uniform baselines alone {results.hypervolume(which='baselines'):.4f}")
         beating = {r.id: results.dominated_baselines(r.id) for r in front}
         print(f"{sum(bool(b) for b in beating.values())} points each dominate a uniform baseline")
+        for line in verified_lines(results):
+            print(line)
         print(f"knee: {results.summary()}")
         print(f"see: compareto front {self.folder}; {self.folder}/report.html")
 

@@ -10,7 +10,7 @@ from compressors.errors import UserError, near_miss
 from evaluators.metric import Estimate
 from search.record import TrialRecord
 
-__all__ = ["EXPERIMENT", "RECORDS", "REPORTS", "STORAGE", "find_study", "read_records"]
+__all__ = ["ARTIFACTS", "EXPERIMENT", "RECORDS", "REPORTS", "STORAGE", "VERIFIED", "find_study", "read_records"]
 
 STORAGE = "studies"
 """Folder of studies where nobody says otherwise."""
@@ -18,6 +18,8 @@ STORAGE = "studies"
 EXPERIMENT = "experiment.yaml"
 RECORDS = "records"
 REPORTS = "reports"
+VERIFIED = "verified"
+ARTIFACTS = "artifacts"
 
 
 def find_study(study: str | Path, storage: str | Path = STORAGE) -> Path:

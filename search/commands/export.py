@@ -19,7 +19,19 @@ def register(subparsers: Subparsers) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--trial", metavar="ID", help="id of a trial or baseline")
     which.add_argument("--pick", metavar="EXPR", help="a point of the front: knee, 'min METRIC' or 'max METRIC', each with 'where ...'")
-    parser.add_argument("--format", choices=("onnx",), default="onnx", help="of the model file (default: onnx)")
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        default="onnx",
+        help="onnx (default), litert, executorch or torch; what is not of the study's target is quantized, priced and evaluated again",
+    )
+    parser.add_argument(
+        "--raw-images",
+        metavar="LAYOUT",
+        nargs="?",
+        const="nhwc",
+        help="the artifact takes uint8 pixels as they are decoded, nhwc (default) or nchw: normalisation is part of its graph",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="a new or empty folder")
 
 
@@ -30,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     results = Results.load(args.study)
     trial = args.trial if args.trial is not None else results.pick(args.pick)
-    folder = export_trial(results, trial, args.out, form=args.format)
+    folder = export_trial(results, trial, args.out, form=args.format, raw_images=args.raw_images)
     print(f"{results.record(trial).id} against the uncompressed model: {results.summary(trial)}")
     print(f"written to {folder}; check it with: compareto verify {folder}")
     return 0

@@ -25,6 +25,8 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--storage", metavar="PATH", default="studies", help="folder of studies (default: studies)")
     parser.add_argument("--name", metavar="NAME", help="the study's name (default: EXPERIMENT-TIMESTAMP)")
     parser.add_argument("--resume", action="store_true", help="continue the study of this name")
+    parser.add_argument("--no-verify", action="store_true", help="do not export the points of the front and measure them again at the end")
+    parser.add_argument("--keep-artifacts", action="store_true", help="keep the artifacts of the front's points, in the study's folder under artifacts")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,9 +41,11 @@ def run(args: argparse.Namespace) -> int:
         overrides += [f"search.trials={args.trials}", "search.hours=null", "search.cost=null"]
     if args.seed is not None:
         overrides.append(f"search.seed={args.seed}")
+    if args.no_verify:
+        overrides.append("search.verify=false")
     experiment = Experiment.load(args.experiment, overrides)
 
     from search.study import Study
 
-    Study(experiment, storage=args.storage, name=args.name, resume=args.resume, address=args.address).run()
+    Study(experiment, storage=args.storage, name=args.name, resume=args.resume, address=args.address, keep_artifacts=args.keep_artifacts).run()
     return 0

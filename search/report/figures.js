@@ -57,4 +57,6 @@ const estimate = (point, name, split = state.split) => {
   return point.metrics[name];
 };
 const value = (point, name) => (estimate(point, name) || [])[0];
+const demoted = (point) => Boolean(point.verification && point.verification.demoted);
+const found = (point, name) => (point.verification ? point.verification.found[name] : undefined);
 const loss = (point, name) => (metricOf(name).direction === "min" ? 1 : -1) * value(point, name);

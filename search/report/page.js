@@ -7,6 +7,8 @@ const select = (id) => {
   for (const row of document.querySelectorAll("#front tbody tr")) row.classList.toggle("selected", row.dataset.id === id);
 };
 
+const verdict = (p) => el("span", { class: `badge ${p.verification.verdict}`, title: p.verification.reasons.join("; ") || `as promised, in ${p.verification.runtime}` }, p.verification.verdict);
+
 const detail = () => {
   const card = $("detail"), p = data.points.find((q) => q.id === state.selected);
   card.replaceChildren();
@@ -17,7 +19,9 @@ const detail = () => {
   const head = el("h2", {}, p.id);
   if (p.knee) head.append(el("span", { class: "badge" }, "knee"));
   if (p.baseline !== null) head.append(el("span", { class: "badge warm" }, "baseline"));
+  if (p.verification) head.append(verdict(p));
   card.append(head);
+  if (p.verification) for (const reason of p.verification.reasons) card.append(el("p", { class: "reason" }, `${demoted(p) ? "Does not count: " : ""}${reason}`));
   if (p.summary) card.append(el("p", {}, p.summary));
   if (p.dominates.length) card.append(el("p", { class: "muted" }, `Better than ${p.dominates.join(", ")} in every objective, or equal.`));
   if (p.status === "ok" && !p.feasible) card.append(el("p", { class: "muted" }, "Breaks a constraint of the experiment."));
@@ -27,7 +31,10 @@ const detail = () => {
     if (!e) continue;
     const note = m.knowledge === "observed" && !estimate(p, full(m.name)) ? " (search split)" : "";
     const range = spread(m, e);
-    list.append(el("dt", {}, words(m.name)), el("dd", {}, figure(m, e[0]), el("small", {}, range ? ` ${range}` : ""), note));
+    const seen = found(p, full(m.name));
+    const line = el("dd", {}, figure(m, e[0]), el("small", {}, range ? ` ${range}` : ""), note);
+    if (seen !== undefined) line.append(el("br"), el("small", {}, `${figure(m, seen)} found in ${p.verification.runtime}`));
+    list.append(el("dt", {}, words(m.name)), line);
   }
   card.append(list);
   if (data.metrics.some((m) => m.knowledge === "predicted") && state.device) card.append(el("p", { class: "muted" }, `Predicted for ${state.device}. Ranges are 90 % intervals.`));
@@ -69,6 +76,7 @@ const frontTable = () => {
     const first = el("td", { class: "name", "data-label": "id" }, p.baseline ?? id);
     if (p.baseline !== null) first.append(el("span", { class: "badge warm" }, "baseline"));
     if (p.knee) first.append(el("span", { class: "badge" }, "knee"));
+    if (p.verification) first.append(verdict(p));
     row.append(first);
     for (const name of data.objectives) {
       const m = metricOf(name), e = estimate(p, name, data.split);
@@ -76,6 +84,7 @@ const frontTable = () => {
       if (e) {
         const range = spread(m, e), tier = m.knowledge === "predicted" ? e[3] : "";
         if (range || tier) cell.append(el("small", {}, [range, tier].filter(Boolean).join(", ")));
+        if (found(p, name) !== undefined) cell.append(el("small", {}, `found ${figure(m, found(p, name))}`));
       }
       row.append(cell);
     }
@@ -86,6 +95,8 @@ const frontTable = () => {
     body.append(row);
   }
   table.append(el("thead", {}, head), body);
+  const runtime = data.points.find((p) => p.verification)?.verification.runtime;
+  $("verified").textContent = runtime ? `Points of the front were exported and measured again in ${runtime}: what was found stands below what is promised. Latency on devices that were not at hand stays as predicted.` : "";
   $("settings").textContent = data.settings ? `Recipes show ${data.settings}.` : "";
 };
 
@@ -110,6 +121,10 @@ if (data.hypervolume[0] !== null) {
   tile(digits(data.hypervolume[0]), "hypervolume, higher is better");
   tile(digits(data.hypervolume[1]), "of the baselines alone");
 }
+const verified = data.points.filter((p) => p.onFront && p.verification), lost = data.points.filter(demoted);
+if (verified.length) tile(`${verified.filter((p) => p.verification.verdict === "kept").length} of ${data.points.filter((p) => p.onFront).length}`, "kept their promise when exported");
+$("demoted-key").hidden = !lost.some((p) => p.baseline === null);
+if (lost.length) tile(lost.length, "demoted: broke their promise");
 tile(data.points.filter((p) => p.onFront && p.baseline === null && p.dominates.length).length, "points dominate a baseline");
 
 const options = (id, entries, chosen, change) => {

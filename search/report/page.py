@@ -102,7 +102,15 @@ def _point(results: Results, record: TrialRecord, row: Any, feasible: bool, vari
         "seconds": record.seconds,
         "rung": record.rung,
         "summary": results.summary(record.id) if record.status == "ok" else "",
+        "verification": _verification(results, record),
     }
+
+
+def _verification(results: Results, record: TrialRecord) -> dict[str, Any] | None:
+    found = results.verified.get(record.id)
+    if found is None:
+        return None
+    return {"verdict": found.verdict, "reasons": list(found.reasons), "runtime": found.runtime, "found": dict(found.found), "demoted": found.demoted}
 
 
 def _without_defaults(recipe: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -98,10 +98,13 @@ def _line(points: Sequence[Mapping[str, Any]], x: Scale, y: Scale, x_axis: tuple
 
 
 def _mark(x: float, y: float, point: Mapping[str, Any], text: str) -> str:
-    title = f"<title>{escape(str(point['id']))}: {escape(text)}</title>"
+    demoted = point["verdict"] in ("regressed", "unexportable")
+    title = f"<title>{escape(str(point['id']))}: {escape(text)}{'; does not count: ' + str(point['verdict']) if demoted else ''}</title>"
     if point["baseline"] is not None:
         fill = _BASELINE if point["on_front"] else "#fff"
         return f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z" fill="{fill}" stroke="{_BASELINE}" stroke-width="1.5">{title}</path>'
+    if demoted:
+        return f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m-8 0l8 -8" fill="none" stroke="{_MUTED}" stroke-width="1.5">{title}</path>'
     ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8.5" fill="none" stroke="{_FRONT}" stroke-width="1.5"/>' if point["knee"] else ""
     return f'{ring}<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{_FRONT}" stroke="#fff">{title}</circle>'
 

@@ -93,7 +93,8 @@ const draw = () => {
   root.append(svg("text", { transform: `translate(14 ${(T + H - B) / 2}) rotate(-90)`, "text-anchor": "middle" }, title(ym, H - B)));
 
   const beats = (q, p) => loss(q, xn) <= loss(p, xn) && loss(q, yn) <= loss(p, yn) && (loss(q, xn) < loss(p, xn) || loss(q, yn) < loss(p, yn));
-  const best = points.filter((p) => p.feasible && !points.some((q) => q.feasible && beats(q, p))).sort((p, q) => loss(p, xn) - loss(q, xn));
+  const counts = (p) => p.feasible && !demoted(p);
+  const best = points.filter((p) => counts(p) && !points.some((q) => counts(q) && beats(q, p))).sort((p, q) => loss(p, xn) - loss(q, xn));
   if (best.length > 1) {
     let path = `M${x.at(value(best[0], xn))} ${y.at(value(best[0], yn))}`;
     for (const p of best.slice(1)) path += `H${x.at(value(p, xn))}V${y.at(value(p, yn))}`;
@@ -107,7 +108,7 @@ const draw = () => {
     if (p.knee) root.append(svg("circle", { class: "knee", cx: px, cy: py, r: 9 }));
     const mark = p.baseline !== null
       ? svg("path", { class: `diamond${p.onFront ? " on" : ""}`, d: `M${px} ${py - 6}l6 6l-6 6l-6 -6z` })
-      : svg("circle", { class: `dot ${p.onFront ? "front" : "other"}`, cx: px, cy: py, r: p.onFront ? 5.5 : 4 });
+      : svg("circle", { class: `dot ${p.onFront ? "front" : demoted(p) ? "demoted" : "other"}`, cx: px, cy: py, r: p.onFront ? 5.5 : 4 });
     for (const [key, text] of [["tabindex", "0"], ["role", "button"], ["aria-label", `${p.id}: ${figure(ym, value(p, yn))}, ${figure(xm, value(p, xn))}`]]) mark.setAttribute(key, text);
     mark.addEventListener("mouseenter", (event) => tip(p, event.clientX, event.clientY));
     mark.addEventListener("mouseleave", () => ($("tip").hidden = true));

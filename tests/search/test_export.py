@@ -119,6 +119,19 @@ def test_mistakes(trained, tmp_path, capsys, which, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "onx"], "unknown format 'onx'; accepted: onnx, litert, executorch, torch; did you mean 'onnx'?"),
+        (["--raw-images", "nhcw"], "--raw-images: unknown layout 'nhcw'; accepted: nhwc, nchw; did you mean 'nhwc'?"),
+    ],
+)
+def test_an_unknown_format_or_layout(trained, tmp_path, capsys, options, message):
+    assert main(["export", str(trained.folder), "--trial", "1", *options, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_of_trial_and_pick_is_needed(trained, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["export", str(trained.folder), "--out", "x"])

@@ -1,8 +1,10 @@
 import dataclasses
+import re
 
 import pytest
 
-from search.front_table import explain, front_lines
+from search.front_table import explain, front_lines, verified_lines
+from search.verification import Verification
 
 
 def shown(study, records, width, *metrics):
@@ -56,3 +58,15 @@ def test_a_picked_point_shows_the_widths_of_its_layers(study, random_records):
         ["layers.2.fc1", "64", "->", "31"],
     ]
     assert "widths:" not in explain(results, frame), "of one point only"
+
+
+def test_what_was_found_stands_beside_what_was_promised(study):
+    found = Verification("kept", "onnxruntime", "", {"accuracy": 0.938, "size_bytes": 20_100.0})
+    results = dataclasses.replace(study(), verified={"0001": found})
+    lines = [line.plain for line in front_lines(results, results.front("accuracy", "size_bytes", baselines=True), 120)]
+    assert lines[0].split() == ["id", "accuracy", "found", "size_bytes", "found", "verdict", "recipe"]
+    row = next(line for line in lines if line.startswith("0001"))
+    assert re.search(r"94\.0 % +92\.0-96\.0 +93\.8 % +20 kB +20\.1 kB +kept", row)
+    assert verified_lines(results)[0].startswith("artifacts of the front in onnxruntime: ")
+    assert "1 kept" in verified_lines(results)[0]
+    assert verified_lines(study()) == []

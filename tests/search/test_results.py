@@ -1,7 +1,9 @@
 import dataclasses
+import io
 import json
 import math
 
+import pandas as pd
 import pytest
 
 from compressors.errors import UserError
@@ -9,6 +11,7 @@ from evaluators.metric import Estimate
 from search.cli import main
 from search.front_formats import front_csv, trials_jsonl, write_exports
 from search.record import TrialRecord
+from search.verification import Verification
 
 PI, PIXEL = "raspberry-pi-5/onnxruntime", "pixel-7/onnxruntime"
 
@@ -35,6 +38,44 @@ def test_before_anything_is_published_the_front_says_that_it_is_of_the_search_sp
     front = results.front()
     assert front.attrs["split"] == "search"
     assert front.loc[front["id"] == "0001", "accuracy"].item() == 0.95
+
+
+REGRESSED = Verification("regressed", "onnxruntime", "", {"accuracy": 0.62, "size_bytes": 20e3}, ("accuracy: promised 94.0 %, found 62.0 %",))
+
+
+def test_a_point_that_broke_its_promise_does_not_count(study):
+    whole = study()
+    broken = dataclasses.replace(whole, verified={"0001": REGRESSED})
+    assert [r.id for r in whole.front_records("accuracy", "size_bytes")] == ["baseline-fp32", "baseline-int8", "0001", "0002"]
+    assert [r.id for r in broken.front_records("accuracy", "size_bytes")] == ["baseline-fp32", "baseline-int8", "0002"]
+    assert broken.hypervolume("accuracy", "size_bytes") < whole.hypervolume("accuracy", "size_bytes")
+    assert broken.hypervolume(which="baselines") == whole.hypervolume(which="baselines")
+    rows = broken.front(baselines=True).set_index("id")
+    assert not rows.loc["0001", "on_front"]
+    assert rows.loc["0001", ["accuracy", "accuracy_found"]].tolist() == [0.94, 0.62]
+
+
+def test_a_demoted_uncompressed_model_is_still_what_others_are_compared_with(study):
+    results = dataclasses.replace(study(), verified={"baseline-fp32": REGRESSED})
+    assert "baseline-fp32" not in [r.id for r in results.front_records()]
+    assert results.summary("0001").startswith("parameters -80 %")
+
+
+def test_found_stands_beside_promised_in_csv_and_json(study, capsys):
+    folder = study().folder
+    (folder / "verified").mkdir()
+    (folder / "verified" / "0001.json").write_text(REGRESSED.to_json())
+    (folder / "verified" / "0002.json").write_text(dataclasses.replace(REGRESSED, verdict="kept", found={"accuracy": 0.9}, reasons=()).to_json())
+    assert main(["front", str(folder), "--by", "accuracy,size_bytes", "--format", "json"]) == 0
+    rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)["front"]}
+    assert rows["0002"]["verification"] == {"verdict": "kept", "reasons": [], "runtime": "onnxruntime", "found": {"accuracy": 0.9}}
+    assert rows["0001"]["verification"]["reasons"] == list(REGRESSED.reasons)
+    assert rows["baseline-fp32"]["verification"] is None
+    assert main(["front", str(folder), "--format", "csv"]) == 0
+    csv = pd.read_csv(io.StringIO(capsys.readouterr().out), dtype={"id": str}).set_index("id")
+    assert csv.loc["0001", ["verdict", "reasons", "accuracy_found"]].tolist() == ["regressed", REGRESSED.reasons[0], 0.62]
+    assert main(["front", str(folder)]) == 0
+    assert "0001 does not count: regressed: accuracy: promised 94.0 %, found 62.0 %" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_devices_may_be_abbreviated_and_costs_carry_interval_and_tier(study):

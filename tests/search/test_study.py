@@ -14,6 +14,7 @@ from search.study import Study
 SMALL = [
     "search.trials=4",
     "fit.epochs=2",
+    "search.verify=false",
     "recipe=[{prune: {ratio: {channels: {uniform: [0.1, 0.6]}}}}, {distill: {steps: 8}}, {quantize: {weight_bits: {choice: [4, 8]}}}]",
 ]
 
@@ -57,6 +58,27 @@ def test_a_resume_with_a_larger_budget_computes_nothing_twice(folder: Path) -> N
     assert all(after[trial].stages == record.stages for trial, record in before.items())
     computed = [s.key for r in after.values() for s in r.stages if not s.cached and not s.name.startswith("score")]
     assert len(computed) == len(set(computed))
+
+
+def test_a_finished_study_is_verified_by_resuming_it_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert Results.load("small", folder).verified == {}
+    verifying = Experiment.load("quickstart", [*SMALL, "search.trials=5", "search.verify=true"])
+    results = Study(verifying, name="small", storage=folder, resume=True).run()
+    front = results.front_records()
+    assert {r.id for r in front} <= set(results.verified)
+    assert {results.verified[r.id].verdict for r in front} == {"kept"}
+    out, err = capsys.readouterr()
+    assert f"artifacts of the front in onnxruntime: {len(front)} kept" in out
+    assert f"verifying {len(front)} points" in err
+    assert "kept" in (folder / "small" / "front.csv").read_text()
+    Study(verifying, name="small", storage=folder, resume=True).run()
+    assert "verifying" not in capsys.readouterr().err
+    assert Results.load("small", folder).verified == results.verified
+
+
+def test_artifacts_are_not_kept_without_a_verification(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--keep-artifacts: .* search\.verify: false"):
+        Study(Experiment.load("quickstart", SMALL), storage=tmp_path, keep_artifacts=True)
 
 
 def test_a_study_that_exists_is_not_overwritten(folder: Path) -> None:

@@ -1,0 +1,151 @@
+"""What ``export`` writes: the files of an artifact folder (see ``search.artifact``)."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from compressors.errors import UnexportableError, UserError
+from compressors.recipe import Recipe
+from evaluators.metric import Estimate
+from evaluators.tasks.array_task import ArrayTask, module_predict
+from evaluators.tasks.making import tokenizer_of
+from search.applying import lock_of
+from search.artifact import ARTIFACT_VERSION, EXAMPLES, METRICS, PROVENANCE, SIGNATURE, write_checksums, write_json
+from search.experiment import Experiment
+from search.lock import LOCK_NAME
+from search.model_card import model_card
+from search.preparing import Prepared
+from search.raw_images import Layout, taking_pixels
+from search.record import TrialRecord
+
+__all__ = ["ArtifactSource", "write_artifact"]
+
+_EXAMPLES = 8
+_AGREEMENT = 0.05
+
+
+@dataclass(frozen=True)
+class ArtifactSource:
+    """What an artifact is made of.
+
+    Attributes:
+        prepared: with the artifact's runtime as ``target``, and an experiment that names it.
+        model: of ``recipe``, live or quantized.
+        record: of the trial.
+        promised, uncompressed: figures by metric; quality on ``report``.
+        study: the study's name and folder.
+        raw_images: the layout of the pixels that the artifact takes; None where it takes prepared inputs.
+    """
+
+    prepared: Prepared
+    model: nn.Module
+    recipe: Recipe
+    record: TrialRecord
+    promised: Mapping[str, Estimate]
+    uncompressed: Mapping[str, Estimate]
+    study: tuple[str, str]
+    raw_images: Layout | None = None
+
+
+def write_artifact(source: ArtifactSource, folder: Path) -> Path:
+    """Export, compare the runtime's outputs with the model's on a few inputs, and write everything into ``folder``; returns the model file.
+
+    Raises:
+        UserError: the sizes of the workload are not those of the data.
+        UnexportableError: the format cannot express the model, or its outputs are not the model's.
+    """
+    prepared, experiment, task, name = source.prepared, source.prepared.experiment, source.prepared.task, source.study[0]
+    _check_sizes(task)
+    model, traced = (source.model, task.example_inputs) if source.raw_images is None else taking_pixels(source.model, task, source.raw_images)
+    path = prepared.target.export(model, traced, folder)
+    inputs, logits = _examples(source, path)
+    arrays: dict[str, Any] = {"logits": logits, **{f"input.{name}": value for name, value in inputs.items()}}
+    np.savez(folder / EXAMPLES, **arrays)
+    signature = _signature(source, path.name, inputs, logits)
+    write_json(folder / SIGNATURE, signature)
+    if task.name != "image-classification":
+        tokenizer_of(experiment.data, experiment.model, experiment.folder).save_pretrained(folder / "tokenizer")
+    source.recipe.save(folder / "recipe.yaml")
+    lock_of(prepared, source.recipe, source.record.replicate).save(folder / LOCK_NAME)
+    described = {key: _described(experiment, values) for key, values in (("metrics", source.promised), ("uncompressed", source.uncompressed))}
+    write_json(folder / METRICS, {"artifact_version": ARTIFACT_VERSION, "split": "report", "main": task.quality[0].name, **described})
+    machine = f"{platform.machine()} {platform.system()} {platform.node()}"
+    provenance = {"study": name, "study_folder": source.study[1], "trial": source.record.id, "machine": machine}
+    write_json(folder / PROVENANCE, {**provenance, "versions": dict(prepared.versions), "experiment": experiment.to_plain()})
+    card = model_card(
+        f"{name} {source.record.id}", experiment, signature, dict(source.promised), dict(source.uncompressed), source.record.recipe, source.record.widths
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    shutil.copyfile(Path(__file__).with_name("bench.py"), folder / "bench.py")
+    write_checksums(folder)
+    return path
+
+
+def _check_sizes(task: ArrayTask) -> None:
+    stored = task.prepare(task.raw("report", 0, 1)[0])
+    for name, traced in task.example_inputs.items():
+        if traced.shape[1:] != stored[name].shape[1:]:
+            shapes = f"{list(traced.shape[1:])} in the workload, {list(stored[name].shape[1:])} in the data"
+            raise UserError(f"workload: {name} is {shapes}; an exported model has one size, so let workload.sequence be data.preprocessing.sequence")
+
+
+def _examples(source: ArtifactSource, path: Path) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    """A few inputs of ``report`` with the runtime's outputs, which must be the model's.
+
+    Raises:
+        UnexportableError: they are not.
+    """
+    task = source.prepared.task
+    raw, _ = task.raw("report", 0, _EXAMPLES)
+    prepared = task.prepare(raw)
+    inputs = prepared
+    if source.raw_images is not None:
+        inputs = {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1) if source.raw_images == "nhwc" else value) for name, value in raw.items()}
+    found = np.asarray(source.prepared.target.load(path, 1)(inputs)["logits"])
+    expected = np.asarray(module_predict(source.model)(prepared)["logits"])
+    spread = float(np.ptp(expected)) or 1.0
+    if found.shape != expected.shape:
+        raise UnexportableError(f"the exported model gives outputs of shape {list(found.shape)}, the model {list(expected.shape)}")
+    difference = float(np.abs(found - expected).mean())
+    if not difference <= _AGREEMENT * spread:
+        raise UnexportableError(f"the exported model does not compute what the model does: mean difference {difference / spread:.1%} of the range")
+    return inputs, found
+
+
+def _signature(source: ArtifactSource, file: str, inputs: dict[str, NDArray[Any]], logits: NDArray[Any]) -> dict[str, Any]:
+    prepared, task = source.prepared, source.prepared.task
+    return {
+        "artifact_version": ARTIFACT_VERSION,
+        "model": file,
+        "runtime": prepared.target.name,
+        "task": task.name,
+        "inputs": {name: {"dtype": str(value.dtype), "shape": ["batch", *value.shape[1:]]} for name, value in inputs.items()},
+        "outputs": {"logits": {"dtype": str(logits.dtype), "shape": ["batch", *logits.shape[1:]]}},
+        "preprocessing": _preprocessing(task, source.raw_images),
+        "labels": list(task.label_names),
+        "workload": prepared.experiment.workload.model_dump(exclude_none=True),
+    }
+
+
+def _preprocessing(task: ArrayTask, raw_images: Layout | None) -> dict[str, Any]:
+    """What is left to do before the model; what the graph does itself is under ``in_graph``."""
+    if raw_images is None:
+        return dict(task.description)
+    shape = task.description["shape"]
+    normalisation = {key: task.description[key] for key in ("scale", "mean", "std")}
+    left = {"input": task.description["input"], "layout": raw_images, "scale": 1, "mean": [0.0], "std": [1.0]}
+    return {**left, "shape": [*shape[1:], shape[0]] if raw_images == "nhwc" else shape, "in_graph": normalisation}
+
+
+def _described(experiment: Experiment, values: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
+    metrics = {name: experiment.names.resolve(name)[1] for name in values}
+    return {name: {**e.to_plain(), "unit": metrics[name].unit, "direction": metrics[name].direction} for name, e in values.items()}
