@@ -1,34 +1,30 @@
-"""A live module as an exported graph module with a dynamic batch, and back to something that is called like a model."""
+"""A live module as an exported graph module with axes that may have any size, and back to something that is called like a model."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from compressors.context import logits_of
 from compressors.errors import UnexportableError
+from compressors.evaluating import evaluating
+from compressors.targets.programs import ExportableProgram, cached_step, forward_pass
+from compressors.targets.signature import SEQUENCE, Signature
 
-__all__ = ["PREFIX", "ExportedModel", "capture", "fold_batch_norms", "two_examples"]
+__all__ = ["PREFIX", "ExportedModel", "capture", "capture_program", "fold_batch_norms", "run_captured", "signature_of"]
 
 PREFIX = "model."
 """Parameters of the captured module carry this in front of their names."""
 
-
-class _Logits(nn.Module):
-    """Only the main output, so that every exported graph has one."""
-
-    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
-        super().__init__()
-        self.model = model
-        self.names = tuple(names)
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return logits_of(self.model(**dict(zip(self.names, inputs, strict=True))))
+_SIGNATURE = "compareto_signature"
+_log = logging.getLogger(__name__)
 
 
 class ExportedModel(nn.Module):
@@ -36,7 +32,7 @@ class ExportedModel(nn.Module):
 
     Args:
         graph_module: takes its inputs by position.
-        names: their names, in that order.
+        names: of a model's own inputs, in that order.
     """
 
     def __init__(self, graph_module: fx.GraphModule, names: Sequence[str]) -> None:
@@ -47,39 +43,111 @@ class ExportedModel(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The logits."""
-        logits: Tensor = self.graph_module(*(inputs[name] for name in self.names))
-        return logits
+        return run_captured(self.graph_module, self.names, inputs)
 
     def train(self, mode: bool = True) -> ExportedModel:  # noqa: ARG002 - the signature of nn.Module
         """Nothing: see the class."""
         return self
 
 
-def two_examples(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inputs with at least two examples: torch.export takes a batch of one for a constant."""
-    return {name: value.repeat(2, *[1] * (value.ndim - 1)) if len(value) == 1 else value for name, value in inputs.items()}
+def run_captured(module: fx.GraphModule, names: Sequence[str], inputs: Mapping[str, Tensor]) -> Tensor:
+    """The logits of what ``capture`` returned, prepared and converted modules included; a cache is empty.
+
+    Args:
+        module: the graph.
+        names: of the inputs by position, for a module that has no signature.
+        inputs: the model's own.
+    """
+    signature = module.meta.get(_SIGNATURE)
+    return logits_of(module(*(signature.arguments(inputs) if signature else (inputs[name] for name in names))))
 
 
-def capture(model: nn.Module, inputs: Mapping[str, Tensor]) -> fx.GraphModule:
-    """Export ``model`` (in eval mode) with a dynamic batch.
+def signature_of(module: fx.GraphModule, inputs: Mapping[str, Tensor]) -> Signature:
+    """Of a captured module; ``inputs`` are those of one call."""
+    return module.meta.get(_SIGNATURE) or forward_pass(module, inputs, sequence=False).signature
+
+
+def capture(model: nn.Module, inputs: Mapping[str, Tensor], *, cached: bool = False, notes: Sequence[str] = ()) -> fx.GraphModule:
+    """Export ``model`` in eval mode, for batches of any size, and texts of any length where its code allows; else ``signature_of`` says why not.
+
+    Args:
+        model: is left as it is.
+        inputs: of one call.
+        cached: a decoder that generates becomes one cached step (see ``cached_step``); with no cache it is the forward pass.
+        notes: see ``capture_program``; more are added.
 
     Raises:
         UnexportableError: torch.export cannot; says why.
     """
-    examples = two_examples(inputs)
     model = _with_own_convolutions(model)
+    notes = list(notes)
+    if cached:
+        try:
+            step = cached_step(model, inputs)
+            if step is not None:
+                return capture_program(step, inputs)
+        except UnexportableError as error:
+            notes.append(f"no decoding step: {error}")
+    program = forward_pass(model, inputs, sequence=True)
+    if any(len(axes) > 1 for axes in program.signature.axes):
+        try:
+            return capture_program(program, inputs, notes)
+        except UnexportableError as error:
+            notes.append(f"texts keep their length: {error}")
+    fixed = forward_pass(model, inputs, sequence=False)
+    try:
+        return capture_program(fixed, inputs, notes)
+    except UnexportableError as error:
+        raise UnexportableError(f"torch.export with a dynamic batch: {error}") from error
+
+
+def capture_program(program: ExportableProgram, inputs: Mapping[str, Tensor], notes: Sequence[str] = ()) -> fx.GraphModule:
+    """Export one program of a model.
+
+    Args:
+        program: its module is left as it is.
+        inputs: the model's own, of one call.
+        notes: why it is not another program; logged, and kept in its signature.
+
+    Raises:
+        UnexportableError: torch.export cannot; says why.
+    """
+    signature, arguments = program.signature, program.signature.examples(inputs)
     logging.getLogger("torch.export").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), evaluating(program.module):
         warnings.simplefilter("ignore")
         try:
-            batch = torch.export.Dim("batch", min=1, max=65536)
-            shapes = {"inputs": tuple({0: batch} for _ in examples)}
-            program = torch.export.export(_Logits(model, list(examples)).eval(), tuple(examples.values()), dynamic_shapes=shapes, strict=False)
-            return program.module(check_guards=False)
+            shapes = {"inputs": tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in signature.axes)}
+            exported = torch.export.export(program.module, arguments, dynamic_shapes=shapes, strict=False)
         except Exception as error:
             # torch.export raises many unrelated classes; for the caller they all mean that this model has no exported form.
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise UnexportableError(f"torch.export with a dynamic batch: {first}") from error
+            raise UnexportableError(_first_reason(error)) from error
+    captured: fx.GraphModule = exported.module(check_guards=False)
+    signature = dataclasses.replace(signature, longest=_longest(exported, signature), note="; ".join(notes))
+    if notes:
+        _log.warning("%s", signature.note)
+    if signature != forward_pass(program.module, inputs, sequence=False).signature:
+        captured.meta[_SIGNATURE] = signature
+    return captured
+
+
+def _first_reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if "specialized" in line), lines[0]).removeprefix("- ")
+
+
+def _longest(program: ExportedProgram, signature: Signature) -> int | None:
+    """The bound that the configuration names, or a lower one that tracing has met: of a table of positions that is cut to the length of the text."""
+    bounds = [] if signature.longest is None else [signature.longest]
+    names = set(program.graph_signature.user_inputs)
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    for node, axes in zip(nodes, signature.axes, strict=True):
+        for at in (at for at, name in axes.items() if name == SEQUENCE):
+            size = node.meta["val"].shape[at]
+            bound = program.range_constraints[size.node.expr].upper if isinstance(size, torch.SymInt) else None
+            if bound is not None and bound.is_Integer:
+                bounds.append(int(bound))
+    return min(bounds, default=None)
 
 
 def _with_own_convolutions(model: nn.Module) -> nn.Module:

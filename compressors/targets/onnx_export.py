@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,34 +13,70 @@ from compressors.errors import UnexportableError
 from compressors.graph.surgery import weight_names
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    import onnx
+    from torch import Tensor, fx, nn
 
-__all__ = ["OPSET", "export_onnx"]
+__all__ = ["EXTERNAL_DATA_BYTES", "OPSET", "export_onnx"]
 
 OPSET = 21
 """The first ONNX operator set with 4-bit integers."""
 
 
+EXTERNAL_DATA_BYTES = 2**31 - 2**26
+"""Weights of more bytes lie in a file of their own: protobuf ends at 2 GiB, the graph needs the rest."""
+_INSIDE_BYTES = 1024
+"""Smaller tensors stay with the graph: ONNX Runtime reads shapes and scales while it loads it."""
+
+
 def export_onnx(model: nn.Module, example_inputs: Mapping[str, Tensor], folder: Path) -> Path:
-    """Write ``model.onnx`` with a dynamic batch, batch norms folded, weights packed.
+    """Write the model, any batch and any length of text where its code allows, batch norms folded, weights packed.
+
+    A decoder that generates is one file whose inputs and outputs include its cache; with an empty cache it is the forward pass. An encoder-decoder is two:
+    ``encoder.onnx``, and ``decoder.onnx``, whose cache includes what the encoder returned. All others are ``model.onnx``, without a cache. Large weights lie
+    beside it (``model.onnx.data``). Where a size is fixed that could vary, or there is no decoding step, the file's metadata says why
+    (``compareto.note``).
+
+    Returns:
+        The main file.
 
     Raises:
         UnexportableError: torch.export or ONNX cannot express the model.
     """
-    import onnx
+    from compressors.targets.exported import PREFIX, ExportedModel
+
+    modules = {"model": model.graph_module} if isinstance(model, ExportedModel) else _captured(model, example_inputs)
+    structure: dict[str, Any] = getattr(model, "compareto_structure", None) or {}
+    sites = structure.get("quantize", {}).get("weight_bits", {})
+    halves = {PREFIX + name for site, bits in sites.items() if bits == 16 for name in weight_names(model, site)}
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_write(module, example_inputs, halves, folder / f"{name}.onnx") for name, module in modules.items()][-1]
+
+
+def _captured(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, fx.GraphModule]:
+    """Graphs by name, the main one last."""
+    from compressors.targets.exported import capture, capture_program, fold_batch_norms
+    from compressors.targets.programs import encoder_and_decoder
+
+    notes = []
+    try:
+        both = encoder_and_decoder(model, inputs)
+        if both is not None:
+            return {name: capture_program(program, inputs) for name, program in zip(("encoder", "decoder"), both, strict=True)}
+    except UnexportableError as error:
+        notes.append(f"no decoding step: {error}")
+    return {"model": fold_batch_norms(capture(model, inputs, cached=True, notes=notes))}
+
+
+def _write(module: fx.GraphModule, inputs: Mapping[str, Tensor], halves: AbstractSet[str], path: Path) -> Path:
     import torch
 
-    from compressors.targets.exported import PREFIX, ExportedModel, capture, fold_batch_norms, two_examples
+    from compressors.targets.exported import signature_of
     from compressors.targets.onnx_dynamic import onnx_translations
     from compressors.targets.onnx_groups import group_translations
     from compressors.targets.onnx_packing import pack
 
-    module = model.graph_module if isinstance(model, ExportedModel) else fold_batch_norms(capture(model, example_inputs))
-    structure: dict[str, Any] = getattr(model, "compareto_structure", None) or {}
-    sites = structure.get("quantize", {}).get("weight_bits", {})
-    halves = {PREFIX + name for site, bits in sites.items() if bits == 16 for name in weight_names(model, site)}
+    signature = signature_of(module, inputs)
     weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items() if value is not None}
-    examples = two_examples(example_inputs)
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     with warnings.catch_warnings(), torch.no_grad():
@@ -47,11 +84,11 @@ def export_onnx(model: nn.Module, example_inputs: Mapping[str, Tensor], folder: 
         try:
             program = torch.onnx.export(
                 module,
-                tuple(examples.values()),
+                signature.examples(inputs),
                 dynamo=True,
-                dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in examples),
-                input_names=list(examples),
-                output_names=["logits"],
+                dynamic_shapes=signature.axes,
+                input_names=[i.name for i in signature.inputs],
+                output_names=list(signature.outputs),
                 opset_version=OPSET,
                 custom_translation_table={**onnx_translations(), **group_translations()},
                 verbose=False,
@@ -63,14 +100,28 @@ def export_onnx(model: nn.Module, example_inputs: Mapping[str, Tensor], folder: 
         finally:
             logging.disable(level)
     assert program is not None, "dynamo=True always returns a program"
-    proto = pack(program.model_proto, weights, halves)
+    proto = pack(program.model_proto, weights, {name for name in halves if name in weights})
     for node in proto.graph.node:
         node.ClearField("doc_string")
         del node.metadata_props[:]
     del proto.graph.value_info[:]
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
         del value.metadata_props[:]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "model.onnx"
-    onnx.save(proto, path)
+    for key, text in (("longest", str(signature.longest or "")), ("note", signature.note)):
+        if text:
+            proto.metadata_props.add(key=f"compareto.{key}", value=text)
+    _save(proto, path)
     return path
+
+
+def _save(proto: onnx.ModelProto, path: Path) -> None:
+    import onnx
+
+    beside = path.with_name(f"{path.name}.data")
+    # Tensors would be added to those of an earlier export.
+    beside.unlink(missing_ok=True)
+    large = sum(len(tensor.raw_data) for tensor in proto.graph.initializer) > EXTERNAL_DATA_BYTES
+    if large:
+        onnx.save(proto, path, save_as_external_data=True, all_tensors_to_one_file=True, location=beside.name, size_threshold=_INSIDE_BYTES)
+    else:
+        onnx.save(proto, path)

@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+
+from compressors.targets.onnx_generation import PRESENT, encoded, encoder_beside, with_states
 
 __all__ = ["OnnxSession", "optimised_operators"]
 
 
 class OnnxSession:
-    """Runs a model file on the CPU.
+    """Runs a model file on the CPU; one that keeps a cache as if there were none.
 
     Args:
-        path: the model file.
+        path: the model file; of an encoder-decoder that of the decoder, its encoder beside it.
         threads: within an operator; 0 is ONNX Runtime's choice.
     """
 
@@ -27,14 +28,16 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.inputs = {i.name: i.type for i in self._session.get_inputs()}
-        self._outputs = [o.name for o in self._session.get_outputs()]
+        encoder = encoder_beside(path)
+        providers = ["CPUExecutionProvider"]
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        self._encoder = onnxruntime.InferenceSession(str(encoder), options, providers=providers) if encoder else None
+        self._outputs = [o.name for o in self._session.get_outputs() if not o.name.startswith(PRESENT)]
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run once; inputs that the model does not read are left out."""
-        known = {name: np.ascontiguousarray(value) for name, value in inputs.items() if name in self.inputs}
-        return dict(zip(self._outputs, self._session.run(None, known), strict=True))
+        given = inputs if self._encoder is None else {**inputs, **encoded(self._encoder, inputs)}
+        return dict(zip(self._outputs, self._session.run(self._outputs, with_states(self._session, given)), strict=True))
 
 
 def optimised_operators(path: Path) -> Counter[str]:
