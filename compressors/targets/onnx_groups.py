@@ -1,21 +1,26 @@
 """Weights in groups, with the arithmetic of ONNX Runtime's ``MatMulNBits`` and ``GatherBlockQuantized``.
 
 Integers are stored unsigned and packed, the lowest bits first, one scale (and where they are asymmetric one zero point) for each group of inputs. A layer
-whose activations stay float reads its weight through ``GatherBlockQuantized``, too, which ONNX Runtime folds when it loads the file.
+whose activations stay float unpacks its weight by plain operators, which ONNX Runtime folds when it loads the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
-__all__ = ["group_embedding", "group_linear", "group_translations", "lower_groups", "packed", "unpacked"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["expand_dense", "group_embedding", "group_linear", "group_translations", "lower_groups", "packed", "unpacked"]
 
 _decomposed = torch.ops.quantized_decomposed
 _aten = torch.ops.aten
+_DENSE = "UnpackGroups"
 
 
 def packed(values: Tensor, bits: int) -> Tensor:
@@ -115,32 +120,93 @@ def lower_groups(module: fx.GraphModule) -> fx.GraphModule:
 
 def group_translations() -> dict[Any, Callable[..., Any]]:
     """How ``torch.onnx.export`` writes the operators above."""
-    from onnxscript import INT64
     from onnxscript.onnx_opset import opset21 as op
-    from onnxscript.values import Opset
 
-    own = Opset("com.microsoft", 1)
+    gather = _operator("GatherBlockQuantized", ["data", "indices", "scales"], ["gather_axis", "quantize_axis", "bits", "block_size"])
+    product_of = _operator("MatMulNBits", ["A", "B", "scales"], ["K", "N", "bits", "block_size", "accuracy_level"])
+
+    # The exporter would fold what ONNX Runtime is to fold: a marker that stands for it (see ``expand_dense``).
+    unpack = _operator(_DENSE, ["data", "scales"], ["bits"])
 
     def size(scale: Any, weight: Any, bits: int) -> int:
         return int(weight.shape[1]) * 8 // bits // int(scale.shape[1])
 
     def embedding(indices: Any, weight: Any, scale: Any, zero_point: Any, bits: int) -> Any:
-        attributes = {"gather_axis": 0, "quantize_axis": 1, "bits": bits, "block_size": size(scale, weight, bits)}
-        return own.GatherBlockQuantized(weight, indices, scale, *(() if zero_point is None else (zero_point,)), **attributes)
+        return gather(weight, indices, scale, zero_point, gather_axis=0, quantize_axis=1, bits=bits, block_size=size(scale, weight, bits))
 
     def dense(weight: Any, scale: Any, zero_point: Any, bits: int) -> Any:
-        rows = op.Range(op.Constant(value_int=0), op.Constant(value_int=int(weight.shape[0])), op.Constant(value_int=1))
-        return embedding(op.Cast(rows, to=INT64.dtype), weight, scale, zero_point, bits)
+        return unpack(weight, scale, zero_point, bits=bits)
 
     def linear(x: Any, weight: Any, scale: Any, zero_point: Any, bias: Any, bits: int) -> Any:
         group, rows, groups = size(scale, weight, bits), int(weight.shape[0]), int(scale.shape[1])
         blocks = op.Reshape(weight, op.Constant(value_ints=[rows, groups, group * bits // 8]))
-        attributes = {"K": groups * group, "N": rows, "bits": bits, "block_size": group, "accuracy_level": 4}
-        product = own.MatMulNBits(x, blocks, scale, *(() if zero_point is None else (zero_point,)), **attributes)
+        product = product_of(x, blocks, scale, zero_point, K=groups * group, N=rows, bits=bits, block_size=group, accuracy_level=4)
         return product if bias is None else op.Add(product, bias)
 
     ops = torch.ops.compareto
     return {ops.group_embedding.default: embedding, ops.group_weight.default: dense, ops.group_linear.default: linear}
+
+
+def expand_dense(graph: onnx.GraphProto) -> None:
+    """Replace the marker of weights that are unpacked at load by plain operators, in place."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    arrays = {i.name: i for i in graph.initializer}
+    for at, node in reversed(list(enumerate(graph.node))):
+        if node.op_type != _DENSE:
+            continue
+        bits, (stored, scale), end = node.attribute[0].i, node.input[:2], node.output[0]
+        rows, groups = arrays[scale].dims
+        new: list[onnx.NodeProto] = []
+
+        def add(kind: str, *inputs: str | list[int], new: list[onnx.NodeProto] = new, end: str = end, **attributes: Any) -> str:
+            names = []
+            for value in inputs:
+                if isinstance(value, list):
+                    new.append(helper.make_node("Constant", [], [f"{end}.{len(new)}"], value_ints=value))
+                names.append(value if isinstance(value, str) else f"{end}.{len(new) - 1}")
+            new.append(helper.make_node(kind, names, [f"{end}.{len(new)}"], **attributes))
+            return f"{end}.{len(new) - 1}"
+
+        def unpacked_to(name: str, shape: list[int], bits: int = bits, add: Any = add) -> str:
+            if bits < 8:
+                shifts = add("Cast", list(range(0, 8, bits)), to=TensorProto.UINT8)
+                mask = add("Cast", [2**bits - 1], to=TensorProto.UINT8)
+                name = add("BitwiseAnd", add("BitShift", add("Unsqueeze", name, [2]), shifts, direction="RIGHT"), mask)
+            return str(add("Cast", add("Reshape", name, shape), to=TensorProto.FLOAT))
+
+        values = unpacked_to(stored, [rows, groups, arrays[stored].dims[1] * 8 // bits // groups])
+        if len(node.input) > 2 and node.input[2]:
+            zeros = add("Unsqueeze", add("Slice", unpacked_to(node.input[2], [rows, -1]), [0], [groups], [1]), [2])
+        else:
+            zeros = f"{end}.half"
+            new.append(helper.make_node("Constant", [], [zeros], value=numpy_helper.from_array(np.float32(2 ** (bits - 1)))))
+        scaled = add("Mul", add("Sub", values, zeros), add("Unsqueeze", scale, [2]))
+        add("Reshape", scaled, [rows, -1])
+        new[-1].output[0] = end
+        del graph.node[at]
+        for i, made in enumerate(new):
+            graph.node.insert(at + i, made)
+
+
+def _operator(name: str, inputs: list[str], attributes: list[str]) -> Any:
+    """An operator of ONNX Runtime's own domain, whose schema the onnx package does not know; zero points are its last, optional input."""
+    from onnx.defs import OpSchema
+    from onnxscript.values import Op, Opset
+
+    parameter, option = OpSchema.FormalParameter, OpSchema.FormalParameterOption
+    types = [(f"T{i}", [f"tensor({t})"], "") for i, t in enumerate(["float", "uint8", "int64"])]
+    kinds = {"A": "T0", "scales": "T0", "indices": "T2"}
+    schema = OpSchema(
+        name,
+        "com.microsoft",
+        1,
+        inputs=[*(parameter(i, kinds.get(i, "T1")) for i in inputs), parameter("zero_points", "T1", param_option=option.Optional)],
+        outputs=[parameter("Y", "T0")],
+        type_constraints=types,
+        attributes=[OpSchema.Attribute(a, OpSchema.AttrType.INT, required=True) for a in attributes],
+    )
+    return Op(Opset("com.microsoft", 1), name, schema)
 
 
 def _get(module: fx.GraphModule, node: fx.Node) -> Tensor:

@@ -17,6 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from compressors.targets.onnx_groups import expand_dense
+
 __all__ = ["pack", "weight_bytes"]
 
 
@@ -33,9 +35,11 @@ def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: Ab
         halves: names of those to store in 16 bits.
     """
     graph = model.graph
+    expand_dense(graph)
     _name_constants(model, {_digest(form) for weight in weights.values() for form in (weight, weight.T)})
     _narrow(graph, {_digest(table.astype(np.int64)) for table in weights.values() if table.dtype == np.int32})
     _merge_equal(graph)
+    _drop_zeros(graph)
     arrays = {i.name: i for i in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
     consumers: dict[str, list[onnx.NodeProto]] = {}
@@ -68,7 +72,7 @@ def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: Ab
         if not any(n.output[0] == f"{stored}.float" for n in added):
             added.append(helper.make_node("Cast", [stored], [f"{stored}.float"], to=TensorProto.FLOAT))
         centred = f"{stored}.float"
-        if len(node.input) > 2 and numpy_helper.to_array(arrays[node.input[2]]).any():
+        if len(node.input) > 2:
             zeros, centred = f"{node.output[0]}.zeros", f"{node.output[0]}.centred"
             graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(arrays[node.input[2]]).astype(np.int8).reshape(shape), zeros))
             added += [helper.make_node("Cast", [zeros], [f"{zeros}.float"], to=TensorProto.FLOAT)]
@@ -124,6 +128,14 @@ def _narrow(graph: onnx.GraphProto, tables: AbstractSet[bytes]) -> None:
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.INT64 and tensor.name in indices and _digest(numpy_helper.to_array(tensor)) in tables:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.int32), tensor.name))
+
+
+def _drop_zeros(graph: onnx.GraphProto) -> None:
+    """Zero points that are all zero are what a reader assumes where there are none."""
+    zeros = {i.name for i in graph.initializer if i.data_type == TensorProto.INT8 and len(i.dims) == 1 and not numpy_helper.to_array(i).any()}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and len(node.input) > 2 and node.input[2] in zeros:
+            del node.input[2]
 
 
 def _fits_four(values: NDArray[Any]) -> bool:

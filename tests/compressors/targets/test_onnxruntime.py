@@ -18,6 +18,12 @@ IDS = {"input_ids": TOKENS["input_ids"]}
 CASES = {
     "static": (bert, TOKENS, {}),
     "half": (bert, TOKENS, {"weight_bits": 16}),
+    "static, one scale a tensor": (bert, TOKENS, {"granularity": "tensor"}),
+    "dynamic, one scale a tensor": (bert, TOKENS, {"granularity": "tensor", "mode": "dynamic"}),
+    "three bits are stored as four": (conv_net, IMAGES, {"weight_bits": 3}),
+    "zero points of channels": (conv_net, IMAGES, {"weight_bits": 4, "symmetric": False, "activation_bits": "float"}),
+    "zero points of bytes": (conv_net, IMAGES, {"symmetric": False, "activation_bits": "float"}),
+    "one scale a tensor": (conv_net, IMAGES, {"granularity": "tensor", "activation_bits": "float"}),
     "small weights of convolutions": (conv_net, IMAGES, {"weight_bits": 4, "activation_bits": 16}),
     "small weights, tied": (lambda: llama(tied=True), IDS, {"weight_bits": 4, "activation_bits": 16}),
     "half, tied": (lambda: llama(tied=True), IDS, {"weight_bits": 16}),
