@@ -16,7 +16,7 @@ from torch import Tensor, fx
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["expand_dense", "group_embedding", "group_linear", "group_translations", "lower_groups", "packed", "unpacked"]
+__all__ = ["expand_dense", "group_embedding", "group_linear", "group_translations", "lower_groups", "packed", "rounded_groups", "unpacked"]
 
 _decomposed = torch.ops.quantized_decomposed
 _aten = torch.ops.aten
@@ -47,6 +47,14 @@ def _values(weight: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int)
     return values.flatten(-2)
 
 
+def rounded_groups(x: Tensor, group: int) -> Tensor:
+    """``x`` ``[..., inputs]`` rounded to 8-bit integers, one scale for each row and group, and back to floats."""
+    rows = x.reshape(*x.shape[:-1], -1, group)
+    step = rows.abs().amax(-1, keepdim=True) / 127
+    rounded: Tensor = (rows / step.clamp(min=torch.finfo(torch.float32).tiny)).round() * step
+    return rounded.flatten(-2)
+
+
 @torch.library.custom_op("compareto::group_embedding", mutates_args=())
 def group_embedding(indices: Tensor, weight: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int) -> Tensor:
     """Rows of a table, dequantized: ``indices`` of any shape, weight ``[rows, bytes]``, scale ``[rows, groups]``, zero points packed or None."""
@@ -72,10 +80,7 @@ def _(weight: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int) -> Te
 @torch.library.custom_op("compareto::group_linear", mutates_args=())
 def group_linear(x: Tensor, weight: Tensor, scale: Tensor, zero_point: Tensor | None, bias: Tensor | None, bits: int) -> Tensor:
     """``x`` ``[..., inputs]`` in 8-bit integers, one scale for each row and group, times packed weights: ``MatMulNBits`` with ``accuracy_level`` 4."""
-    rows = x.reshape(*x.shape[:-1], scale.shape[1], -1)
-    step = rows.abs().amax(-1, keepdim=True) / 127
-    rounded = (rows / step.clamp(min=torch.finfo(torch.float32).tiny)).round() * step
-    return torch.nn.functional.linear(rounded.flatten(-2), _values(weight, scale, zero_point, bits), bias)
+    return torch.nn.functional.linear(rounded_groups(x, x.shape[-1] // scale.shape[1]), _values(weight, scale, zero_point, bits), bias)
 
 
 @group_linear.register_fake
