@@ -55,7 +55,7 @@ def provider_named(name: str, present: list[str]) -> list[str]:
 
 
 class OnnxModel:
-    """A .onnx file."""
+    """A .onnx file; one that keeps a cache starts with an empty one."""
 
     imports = (("onnxruntime", "onnxruntime"),)
 
@@ -66,13 +66,21 @@ class OnnxModel:
         options.log_severity_level = 3
         providers = provider_named(provider, onnxruntime.get_available_providers())
         self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        self.names = [i.name for i in self.session.get_inputs()]
+        halves = {True: np.float16, False: np.float32}
+        self.inputs = [(i.name, [n if isinstance(n, int) else 0 for n in i.shape[1:]], halves["16" in i.type]) for i in self.session.get_inputs()]
+        self.output = next(o.name for o in self.session.get_outputs() if not o.name.startswith("present."))
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
         self.provider = str(self.session.get_providers()[0])
 
     def run(self, inputs: dict[str, Any]) -> Any:
         """Logits."""
-        return self.session.run(None, {name: np.ascontiguousarray(inputs[name]) for name in self.names})[0]
+        feeds = {}
+        for name, shape, kind in self.inputs:
+            if name in inputs:
+                feeds[name] = np.ascontiguousarray(inputs[name])
+            else:
+                feeds[name] = np.ones_like(inputs["input_ids"]) if name == "attention_mask" else np.zeros([len(next(iter(inputs.values()))), *shape], kind)
+        return self.session.run([self.output], feeds)[0]
 
 
 class LitertModel:

@@ -22,8 +22,20 @@ def model_card(
     uncompressed: Mapping[str, Estimate],
     recipe: list[dict[str, Any]],
     widths: Mapping[str, tuple[int, int]],
+    file_bytes: int | None = None,
 ) -> str:
-    """Markdown: what the model is, what it promises, how to run it, how it was made."""
+    """Markdown: what the model is, what it promises, how to run it, how it was made.
+
+    Args:
+        title: of the page.
+        experiment: that the model comes from.
+        signature: of the artifact.
+        promised: figures by metric.
+        uncompressed: the same of the uncompressed model.
+        recipe: plain steps.
+        widths: units before and after, of the axes that were cut.
+        file_bytes: of the model's files, where its overhead is to be shown.
+    """
     names = experiment.names
     quality = {m.name for m in names.quality}
     rows = ["| figure | this model | 90 % interval | uncompressed | known |", "|---|---|---|---|---|"]
@@ -34,14 +46,13 @@ def model_card(
         cells = [name, figure(metric, e.value), interval(metric, e.value, e.low, e.high) or "-", figure(metric, before.value) if before else "-", where]
         rows.append(f"| {' | '.join(cells)} |")
     shapes = "\n".join(f"    {name}: {i['dtype']} {i['shape']}" for name, i in signature["inputs"].items())
-    preparing = (
-        "the tokenizer in `tokenizer/`, padded or cut to the sequence"
-        if signature["task"] != "image-classification"
-        else "scale, then mean and std per channel"
-    )
+    overhead = ""
+    if file_bytes is not None:
+        size, stored = names.resolve("size_bytes")[1], promised["size_bytes"].value
+        around = f"the graph around the weights is {figure(size, file_bytes - stored)} of it"
+        overhead = f"\nThe file has {figure(size, file_bytes)}: `size_bytes` counts weights, scales, zero points and biases; {around}.\n"
     cut = "\n".join(f"    {axis}: {before} -> {after}" for axis, (before, after) in widths.items()) or "    none"
     steps = yaml.safe_dump(recipe, sort_keys=False).rstrip() if recipe else "[]"
-    feeds = ", ".join(f'"{name}": {name}' for name in signature["inputs"])
     return f"""# {title}
 
 A compressed model for {signature["task"]}, exported by compareto for {signature["runtime"]}. Data: {experiment.data.dataset or "the files of the experiment"}.
@@ -49,23 +60,21 @@ A compressed model for {signature["task"]}, exported by compareto for {signature
 ## Promised
 
 {chr(10).join(rows)}
-
-Predicted figures (tier `spec-only` and the like) come from a device model. `compareto verify` measures quality, stored bytes and latency again.
+{overhead}
+Predicted figures (tier `spec-only` and the like) come from a device model. `compareto verify` measures quality, bytes, latency, load time and memory again.
 
 ## Use
 
-Inputs, prepared by {preparing} (`signature.json`):
+{_use(signature)}
+Without compareto: the model takes, prepared by {_preparing(signature)} (`signature.json`),
 
 {shapes}
 
 ```python
-import onnxruntime
-
-session = onnxruntime.InferenceSession("{signature["model"]}")
-(logits,) = session.run(None, {{{feeds}}})
+{_plain_use(signature)}
 ```
 
-`python bench.py` measures latency on the device itself; it needs numpy and onnxruntime only.
+`python bench.py` measures latency, load time and memory on the device itself; it needs {_needs(signature)} only.
 
 ## Recipe
 
@@ -77,3 +86,47 @@ Widths that were cut:
 
 {cut}
 """
+
+
+def _use(signature: Mapping[str, Any]) -> str:
+    example = '[PIL.Image.open("image.png")]' if signature["task"] == "image-classification" else '["a text"]'
+    keys = "logits" if signature["task"] == "causal-lm" else "labels, probabilities, logits"
+    extra = {"litert": "[litert]", "executorch": "[executorch]"}.get(signature["runtime"], "")
+    return f"""From raw inputs, with `pip install "compareto{extra}"`:
+
+```python
+import compareto as cp
+
+predict = cp.load_artifact("this folder")
+predict({example})  # a dict: {keys}
+```
+"""
+
+
+def _preparing(signature: Mapping[str, Any]) -> str:
+    if signature["task"] != "image-classification":
+        return "the tokenizer in `tokenizer/`, padded or cut to the sequence"
+    described = signature["preprocessing"]
+    return f"decoding into pixels in the order {described['layout']}" if "in_graph" in described else "scale, then mean and std per channel"
+
+
+def _plain_use(signature: Mapping[str, Any]) -> str:
+    names, model = list(signature["inputs"]), signature["model"]
+    feeds = ", ".join(f'"{name}": {name}' for name in names)
+    cache = "  # past_key_values.*, where it takes them, are empty at first" if signature["task"] == "causal-lm" else ""
+    return {
+        "onnxruntime": f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("{model}")\nlogits = session.run(["logits"], {{{feeds}}})[0]{cache}',
+        "litert": (
+            f'from ai_edge_litert.interpreter import Interpreter\n\nmodel = Interpreter(model_path="{model}")\n'
+            "print(model.get_input_details(), model.get_output_details())  # integers are quantized by scale and zero point"
+        ),
+        "executorch": (
+            f'from executorch.runtime import Runtime\n\nmodel = Runtime.get().load_program("{model}").load_method("forward")\n'
+            f"logits = model.execute([{', '.join(names)}])[0]  # torch tensors"
+        ),
+    }.get(signature["runtime"], f'import compareto as cp\n\nmodel = cp.load("{model}")')
+
+
+def _needs(signature: Mapping[str, Any]) -> str:
+    runtimes = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "executorch": "executorch (whose Python runtime needs torch)"}
+    return f"Python, numpy and {runtimes.get(signature['runtime'], 'compareto')}"

@@ -127,3 +127,16 @@ def artifact(trained):
     from search.export import export_trial
 
     return export_trial(trained, "0001", trained.folder.parent / "artifact", log=lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def plain(trained, tmp_path_factory):
+    """The uncompressed model's file."""
+    from compressors.targets import target_named
+    from evaluators.models import load_model
+    from evaluators.tasks import make_task
+
+    experiment = trained.experiment
+    task = make_task(experiment.data, experiment.model, experiment.workload, experiment.folder)
+    model = load_model(experiment.model, experiment.folder, task).eval()
+    return target_named("onnxruntime").export(model, task.example_inputs, tmp_path_factory.mktemp("plain"))

@@ -1,10 +1,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from search.artifact import write_checksums, write_json
 from search.cli import main
+from search.evidence import write_raw
 from search.verify import verify
 
 
@@ -30,6 +32,12 @@ def copied(artifact, tmp_path):
     return Copied()
 
 
+@pytest.fixture(autouse=True)
+def built_once(plain, monkeypatch):
+    """The uncompressed model is the same for all of these artifacts."""
+    monkeypatch.setattr("search.verify.uncompressed_file", lambda *_: plain)
+
+
 def quick(folder):
     report = verify(folder, seconds=0.05, processes=1)
     return report, {c.name: c for c in report.checks}
@@ -40,9 +48,81 @@ def test_a_fresh_artifact_keeps_its_promise(artifact):
     assert report.passed
     assert checks["accuracy"].found == pytest.approx(checks["accuracy"].promised, abs=0.005)
     assert checks["size_bytes"].found <= 1.02 * checks["size_bytes"].promised
+    assert checks["accuracy"].low < checks["accuracy"].found < checks["accuracy"].high
     assert checks["file_bytes"].found == (artifact / "model.onnx").stat().st_size
-    assert checks["latency_ratio"].found > 0
+    assert checks["overhead_bytes"].found == checks["file_bytes"].found - checks["size_bytes"].found > 0
     assert checks["outputs"].kept
+    for name in ("latency_ms", "latency_p90_ms", "load_ms", "peak_memory_bytes"):
+        assert checks[name].found > 0
+        assert checks[f"{name} (uncompressed)"].found > 0
+    assert checks["latency_ratio"].low <= checks["latency_ratio"].found <= checks["latency_ratio"].high
+    assert report.notes[0].startswith("TensorRT 10.15, by its list of operators, does not accept: QuantizeLinear of UINT8")
+
+
+def test_what_was_promised_example_by_example_is_compared_in_pairs(copied):
+    from evaluators.tasks import make_task
+    from search.artifact import Artifact
+    from search.runtime_process import RuntimeProcess
+
+    experiment = Artifact.load(copied.path).experiment()
+    task = make_task(experiment.data, experiment.model, experiment.workload, experiment.folder)
+    with RuntimeProcess(copied.path / "model.onnx") as predict:
+        values = task.per_example(predict, "report")
+    first_wrong = int(values["accuracy"].argmin())
+    values["accuracy"][first_wrong] = 1.0
+    np.savez(copied.path / "promised.npz", allow_pickle=False, **values)
+    write_raw(copied.path, experiment, task)
+    copied.seal()
+    _, checks = quick(copied.path)
+    assert checks["accuracy"].difference.value == pytest.approx(-1 / 500)
+    assert checks["accuracy"].difference.low == pytest.approx(-1 / 500 - 1.645 / 500, abs=1e-4), (
+        "the width of one example in 500, not of two separate intervals"
+    )
+    assert "on the same 500 examples: -0.20 points" in checks["accuracy"].note
+    assert checks["loss"].difference.value == pytest.approx(0.0, abs=1e-6)
+    assert checks["outputs (raw)"].kept
+    assert checks["end_to_end_ms"].found > 0
+    assert checks["end_to_end_ms (uncompressed)"].found > 0
+    assert checks["end_to_end_ms"].note.startswith("from encoded images to outputs, through load_artifact, without torch")
+
+
+def test_other_preprocessing_than_at_the_export_is_regressed(copied):
+    from evaluators.tasks import make_task
+    from search.artifact import Artifact
+
+    experiment = Artifact.load(copied.path).experiment()
+    write_raw(copied.path, experiment, make_task(experiment.data, experiment.model, experiment.workload, experiment.folder))
+    copied.change("signature.json", lambda s: s["preprocessing"].update(mean=[0.9]))
+    report, checks = quick(copied.path)
+    assert report.verdict == "regressed"
+    assert checks["outputs"].kept
+    assert checks["outputs (raw)"].kept is False
+    assert report.reasons[0].startswith("outputs (raw): promised 0, found 0.")
+
+
+def test_a_worse_model_in_its_place_is_regressed(copied, plain):
+    (copied.path / "model.onnx").write_bytes(plain.read_bytes())
+    copied.seal()
+    report, checks = quick(copied.path)
+    assert report.verdict == "regressed"
+    assert checks["accuracy"].found < 0.3, "weights that were never fitted"
+    assert {r.partition(":")[0] for r in report.reasons} >= {"outputs", "size_bytes", "accuracy"}
+
+
+def test_a_file_that_cannot_be_read_is_corrupt(copied):
+    (copied.path / "examples.npz").write_bytes(b"nothing")
+    copied.seal()
+    report = verify(copied.path)
+    assert (report.verdict, report.checks) == ("corrupt", ())
+    assert report.reasons[0].startswith("cannot be read: ")
+
+
+def test_a_runtime_or_provider_that_is_not_there_is_a_mistake_of_the_user(copied, capsys, monkeypatch):
+    assert main(["verify", str(copied.path), "--provider", "cuda"]) == 2
+    assert "--provider 'cuda' is not in this onnxruntime; present: " in capsys.readouterr().err
+    monkeypatch.setattr("search.load_artifact.find_spec", lambda _: None)
+    assert main(["verify", str(copied.path)]) == 2
+    assert 'onnxruntime, which is not installed: pip install "compareto"' in capsys.readouterr().err
 
 
 def test_a_changed_file_is_corrupt_and_nothing_of_it_is_run(copied):
@@ -102,28 +182,40 @@ def test_other_data_is_not_judged(copied):
     assert "the experiment's data has changed" in checks["accuracy"].note
 
 
-def test_a_model_no_faster_than_the_uncompressed_one_is_no_speed_up(copied, monkeypatch, capsys):
-    monkeypatch.setattr("search.verify._bench", faked(ratio=1.2))
-    assert main(["verify", str(copied.path)]) == 0
-    out = capsys.readouterr().out
-    assert "no speed-up\n  latency is 1.20x that of the uncompressed model" in out
+@pytest.fixture
+def ratio(monkeypatch):
+    """The ratio of latencies that will be found."""
+    from search import runtime_process
+
+    def fake(value):
+        def bench(*args, **kwargs):
+            run = runtime_process.bench(*args, **kwargs)
+            return {**run, "ratio": value}
+
+        monkeypatch.setattr("search.verifying.speed.bench", bench)
+        monkeypatch.setattr("search.verify.verify.__kwdefaults__", {**verify.__kwdefaults__, "seconds": 0.0, "processes": 1})
+
+    return fake
 
 
-def faked(ratio):
-    def bench(artifact, *options, seconds=0.0, threads=1):
-        times = {"median": ratio, "min": ratio, "p90": ratio, "runs": 1}
-        outputs = {"examples": 8, "relative_difference": 0.0, "same_best_class": 1.0}
-        return {"batch": 1, "latency_ms": times, "against": {"latency_ms": {**times, "median": 1.0}}, "ratio": ratio, "outputs": outputs}
-
-    return bench
-
-
-def test_promised_is_printed_beside_found(artifact, monkeypatch, capsys):
-    monkeypatch.setattr("search.verify._bench", faked(ratio=0.5))
+def test_a_model_no_faster_than_the_uncompressed_one_is_no_speed_up_and_says_why(artifact, ratio, capsys):
+    ratio(0.97)
     assert main(["verify", str(artifact)]) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.lstrip().startswith("accuracy"))
-    assert line.count("%") == 2
+    said = capsys.readouterr().out.partition("no speed-up\n")[2].splitlines()
+    assert said[0] == "  latency is 0.97x that of the uncompressed model on this machine"
+    assert said[1].startswith("  1 of 5 products run in float on what is converted at every run; first head (Gemm)")
+
+
+def test_promised_is_printed_beside_found_and_the_uncompressed_model(artifact, ratio, capsys):
+    ratio(0.5)
+    assert main(["verify", str(artifact)]) == 0
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.lstrip().startswith("accuracy"))
+    assert line.count("%") >= 2
     assert "kept" in line
+    latency = next(line for line in out.splitlines() if line.lstrip().startswith("latency_ms"))
+    assert latency.count(" ms ") >= 2
+    assert out.rstrip().endswith("kept")
 
 
 @pytest.mark.parametrize(

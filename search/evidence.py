@@ -1,0 +1,56 @@
+"""What an artifact carries so that ``verify`` can look closer: raw inputs behind its examples, and its promised quality example by example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from evaluators.images import decode_image
+from evaluators.tasks.array_task import ArrayTask, module_predict
+from evaluators.tasks.source import load_source
+from search.checksums import PROMISED, RAW, write_json
+from search.experiment import Experiment
+from search.raw_files import TEXTS
+
+__all__ = ["read_promised", "write_promised", "write_raw"]
+
+
+def write_raw(folder: Path, experiment: Experiment, task: ArrayTask, count: int = 8) -> None:
+    """The first texts or images of ``report`` as they are before preprocessing, under ``raw/``."""
+    (folder / RAW).mkdir()
+    images = task.name == "image-classification"
+    source, role = load_source(experiment.data, experiment.folder), "image" if images else "text"
+    split, indices = source.resolve(experiment.data, in_order=task.name == "causal-lm")["report"]
+    rows, column = source.splits[split], experiment.data.columns.get(role, role)  # type: ignore[call-overload]
+    values = [rows[int(i)][column] for i in indices[:count]]
+    if not images:
+        write_json(folder / RAW / TEXTS, values)
+        return
+    from PIL import Image
+
+    for i, value in enumerate(values):
+        pixels = decode_image(value, None)
+        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(folder / RAW / f"{i}.png")
+
+
+def write_promised(folder: Path, task: ArrayTask, model: nn.Module) -> None:
+    """The quality of each example of ``report``, in torch."""
+    np.savez(folder / PROMISED, allow_pickle=False, **_compact(task.per_example(module_predict(model), "report")))
+
+
+def read_promised(folder: Path) -> dict[str, NDArray[Any]]:
+    """By metric, ``[examples]``; empty where the artifact has none."""
+    if not (folder / PROMISED).is_file():
+        return {}
+    with np.load(folder / PROMISED, allow_pickle=False) as stored:
+        return {name: stored[name].astype(np.float64) for name in stored.files}
+
+
+def _compact(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Accuracies, which are 0 or 1, as bytes."""
+    return {name: value.astype(np.uint8) if np.isin(value, (0, 1)).all() else value.astype(np.float32) for name, value in values.items()}

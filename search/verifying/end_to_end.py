@@ -1,0 +1,60 @@
+"""From raw inputs to outputs, timed: decoding, normalising or tokenising included. A program of its own, so that nothing else has been imported.
+
+python -m search.verifying.end_to_end ARTIFACT [--against MODEL] [--threads N] [--seconds S] [--batch N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressors.errors import UserError
+from search.bench import read_examples, statistics, timed
+from search.checksums import EXAMPLES, SIGNATURE
+from search.load_artifact import Predictor
+from search.raw_files import read_raw
+
+__all__ = ["main"]
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Latency from raw inputs, and how far the outputs are from the expected ones; None of language models, whose examples begin anywhere in a text."""
+    folder: Path = args.folder
+    signature = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
+    raw = read_raw(folder)
+    paths = [folder / signature["model"], *([args.against] if args.against else [])]
+    models = [Predictor(folder, signature, path, threads=args.threads, provider=args.provider) for path in paths]
+    difference = None
+    if signature["task"] != "causal-lm":
+        _, expected = read_examples(folder / EXAMPLES)
+        found = models[0](raw)["logits"]
+        difference = float(np.abs(found - expected[: len(found)]).max()) / (float(np.ptp(expected)) or 1.0)
+    batch = [raw[i % len(raw)] for i in range(args.batch)]
+    times = timed([partial(model, batch) for model in models], args.seconds)
+    document: dict[str, Any] = {"end_to_end_ms": statistics(times[0]), "relative_difference": difference, "torch": "torch" in sys.modules}
+    return {**document, "against": {"end_to_end_ms": statistics(times[1])}} if args.against else document
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description="Latency from raw inputs to outputs; prints JSON.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--against", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--provider", default="cpu")
+    try:
+        print(json.dumps(measure(parser.parse_args())))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
