@@ -20,11 +20,11 @@ from compressors.errors import DivergedError, UserError
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.surgery import weight_names
 from compressors.quantization.quantizer import SiteQuantizer, WeightQuantizer
-from compressors.targets.exported import PREFIX, ExportedModel, capture
+from compressors.targets.exported import PREFIX, ExportedModel, capture, run_captured
 from compressors.targets.site_spec import SiteMethod, SiteSpec
 from compressors.targets.target import Target
 
-__all__ = ["FEWEST_EXAMPLES", "Prepared", "edit_of", "finished", "prepare", "quantize", "restore"]
+__all__ = ["FEWEST_EXAMPLES", "Prepared", "edit_of", "finished", "prepare", "quantize", "restore", "silent"]
 
 FEWEST_EXAMPLES = 8
 """Ranges that were taken from fewer examples say nothing about others."""
@@ -48,8 +48,7 @@ class Prepared:
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The logits."""
-        logits: Tensor = self.module(*(inputs[name] for name in self.inputs))
-        return logits
+        return run_captured(self.module, self.inputs, inputs)
 
     @property
     def weights(self) -> dict[str, WeightQuantizer]:
@@ -71,7 +70,14 @@ class Prepared:
         self.module.load_state_dict({name: value for name, value in state.items() if ":" not in name}, strict=False)
 
 
-def prepare(model: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target, example_inputs: Mapping[str, Tensor]) -> Prepared | None:
+def prepare(
+    model: nn.Module,
+    graph: ModelGraph,
+    edit: GraphEdit,
+    target: Target,
+    example_inputs: Mapping[str, Tensor],
+    program: Callable[[nn.Module, Mapping[str, Tensor]], fx.GraphModule] = capture,
+) -> Prepared | None:
     """Capture a live model and place quantizers; None where ``edit`` leaves every weight in floats.
 
     Args:
@@ -80,6 +86,7 @@ def prepare(model: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target
         edit: bits of its sites.
         target: whose annotator places the quantizers.
         example_inputs: of one forward pass.
+        program: captures the model.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     sites: dict[str, SiteSpec] = {}
@@ -94,8 +101,8 @@ def prepare(model: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target
                 sites |= {PREFIX + other: spec for other, parameter in parameters.items() if parameter is parameters[name]}
     if not sites:
         return None
-    with _silent():
-        module = prepare_pt2e(capture(model, example_inputs), target.annotator(sites, dynamic=edit.dynamic))
+    with silent():
+        module = prepare_pt2e(program(model, example_inputs), target.annotator(sites, dynamic=edit.dynamic))
     quantizers: dict[str, SiteQuantizer] = {}
     for _, found in sorted(((n, m) for n, m in module.named_modules() if isinstance(m, SiteQuantizer)), key=lambda pair: _number(pair[0])):
         key, n = found.key, 1
@@ -131,9 +138,15 @@ def quantize(model: nn.Module, edit: GraphEdit, context: Context, batches: Calla
 
 def finished(prepared: Prepared, live: nn.Module, graph: ModelGraph, edit: GraphEdit, target: Target, example_inputs: Mapping[str, Tensor]) -> ExportedModel:
     """Convert frozen quantizers to what the target runs. ``prepared`` cannot be used any more."""
+    from compressors.quantization.generating import GeneratingPrograms
+
     state = prepared.state()
-    with _silent(), torch.no_grad():
-        quantized = ExportedModel(target.lower(convert_pt2e(prepared.module)), prepared.inputs)
+    grids = {key: (quantizer.lowest, quantizer.highest) for key, quantizer in prepared.quantizers.items()}
+    ranges = tuple(key for key in grids if key not in prepared.weights)
+    with silent(), torch.no_grad():
+        module = target.lower(convert_pt2e(prepared.module))
+    generating = GeneratingPrograms(live, graph, edit, target, example_inputs, state, grids, ranges)
+    quantized = ExportedModel(module, prepared.inputs, generating)
     quantized.prepared_state = state  # type: ignore[assignment]
     # Not as a submodule: its weights are not those of the quantized model.
     object.__setattr__(quantized, "compareto_live", live)
@@ -163,7 +176,7 @@ def restore(
 
 def _observe(prepared: Prepared, batches: Iterable[Mapping[str, Tensor]], *, checked: bool) -> None:
     examples, first, differ = 0, None, False
-    with _silent(), torch.no_grad():
+    with silent(), torch.no_grad():
         for inputs in batches:
             try:
                 finite = bool(torch.isfinite(prepared(inputs)).all())
@@ -224,7 +237,7 @@ def _number(name: str) -> tuple[int, str]:
     return (int(digits) if digits.isdigit() else -1, name)
 
 
-class _silent(warnings.catch_warnings):  # noqa: N801 - reads as a statement
+class silent(warnings.catch_warnings):  # noqa: N801 - reads as a statement
     """Torchao warns about its own internals when observers are built and converted."""
 
     def __enter__(self) -> Any:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from compressors.context import logits_of
 from compressors.errors import UnexportableError
 from compressors.evaluating import evaluating
-from compressors.targets.programs import ExportableProgram, cached_step, forward_pass
+from compressors.targets.programs import ExportableProgram, forward_pass
 from compressors.targets.signature import SEQUENCE, Signature
 
 __all__ = ["PREFIX", "ExportedModel", "capture", "capture_program", "fold_batch_norms", "run_captured", "signature_of"]
@@ -33,12 +33,14 @@ class ExportedModel(nn.Module):
     Args:
         graph_module: takes its inputs by position.
         names: of a model's own inputs, in that order.
+        generating: captures what the model generates with (see ``generating_programs``), with the same weights; None where that cannot be done.
     """
 
-    def __init__(self, graph_module: fx.GraphModule, names: Sequence[str]) -> None:
+    def __init__(self, graph_module: fx.GraphModule, names: Sequence[str], generating: Callable[[], dict[str, fx.GraphModule]] | None = None) -> None:
         super().__init__()
         self.graph_module = graph_module
         self.names = tuple(names)
+        self.generating = generating
         self.training = False
 
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ class ExportedModel(nn.Module):
 
 
 def run_captured(module: fx.GraphModule, names: Sequence[str], inputs: Mapping[str, Tensor]) -> Tensor:
-    """The logits of what ``capture`` returned, prepared and converted modules included; a cache is empty.
+    """The logits of what ``capture`` returned, prepared and converted modules included; where a cache is taken, it is empty.
 
     Args:
         module: the graph.
@@ -67,36 +69,27 @@ def signature_of(module: fx.GraphModule, inputs: Mapping[str, Tensor]) -> Signat
     return module.meta.get(_SIGNATURE) or forward_pass(module, inputs, sequence=False).signature
 
 
-def capture(model: nn.Module, inputs: Mapping[str, Tensor], *, cached: bool = False, notes: Sequence[str] = ()) -> fx.GraphModule:
-    """Export ``model`` in eval mode, for batches of any size, and texts of any length where its code allows; else ``signature_of`` says why not.
+def capture(model: nn.Module, inputs: Mapping[str, Tensor]) -> fx.GraphModule:
+    """Export the forward pass of ``model`` in eval mode, for batches of any size, and texts of any length where its code allows.
+
+    Where it does not, the note of ``signature_of`` says why.
 
     Args:
         model: is left as it is.
         inputs: of one call.
-        cached: a decoder that generates becomes one cached step (see ``cached_step``); with no cache it is the forward pass.
-        notes: see ``capture_program``; more are added.
 
     Raises:
         UnexportableError: torch.export cannot; says why.
     """
     model = _with_own_convolutions(model)
-    notes = list(notes)
-    if cached:
-        try:
-            step = cached_step(model, inputs)
-            if step is not None:
-                return capture_program(step, inputs)
-        except UnexportableError as error:
-            notes.append(f"no decoding step: {error}")
-    program = forward_pass(model, inputs, sequence=True)
+    program, notes = forward_pass(model, inputs, sequence=True), []
     if any(len(axes) > 1 for axes in program.signature.axes):
         try:
-            return capture_program(program, inputs, notes)
+            return capture_program(program, inputs)
         except UnexportableError as error:
             notes.append(f"texts keep their length: {error}")
-    fixed = forward_pass(model, inputs, sequence=False)
     try:
-        return capture_program(fixed, inputs, notes)
+        return capture_program(forward_pass(model, inputs, sequence=False), inputs, notes)
     except UnexportableError as error:
         raise UnexportableError(f"torch.export with a dynamic batch: {error}") from error
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EXTERNAL_DATA_BYTES", "OPSET", "export_onnx"]
 
+_log = logging.getLogger(__name__)
+
 OPSET = 21
 """The first ONNX operator set with 4-bit integers."""
 
@@ -42,32 +44,28 @@ def export_onnx(model: nn.Module, example_inputs: Mapping[str, Tensor], folder: 
     Raises:
         UnexportableError: torch.export or ONNX cannot express the model.
     """
-    from compressors.targets.exported import PREFIX, ExportedModel
+    from compressors.targets.exported import PREFIX, ExportedModel, capture, capture_program, fold_batch_norms
+    from compressors.targets.programs import generating_programs
 
-    modules = {"model": model.graph_module} if isinstance(model, ExportedModel) else _captured(model, example_inputs)
+    note, modules = "", {}
+    try:
+        if not isinstance(model, ExportedModel):
+            modules = {name: capture_program(program, example_inputs) for name, program in generating_programs(model, example_inputs).items()}
+        elif model.generating is not None:
+            modules = model.generating()
+    except UnexportableError as error:
+        note = f"no decoding step: {error}"
+        _log.warning("%s", note)
+    if not modules:
+        modules = {"model": model.graph_module if isinstance(model, ExportedModel) else fold_batch_norms(capture(model, example_inputs))}
     structure: dict[str, Any] = getattr(model, "compareto_structure", None) or {}
     sites = structure.get("quantize", {}).get("weight_bits", {})
     halves = {PREFIX + name for site, bits in sites.items() if bits == 16 for name in weight_names(model, site)}
     folder.mkdir(parents=True, exist_ok=True)
-    return [_write(module, example_inputs, halves, folder / f"{name}.onnx") for name, module in modules.items()][-1]
+    return [_write(module, example_inputs, halves, folder / f"{name}.onnx", note) for name, module in modules.items()][-1]
 
 
-def _captured(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, fx.GraphModule]:
-    """Graphs by name, the main one last."""
-    from compressors.targets.exported import capture, capture_program, fold_batch_norms
-    from compressors.targets.programs import encoder_and_decoder
-
-    notes = []
-    try:
-        both = encoder_and_decoder(model, inputs)
-        if both is not None:
-            return {name: capture_program(program, inputs) for name, program in zip(("encoder", "decoder"), both, strict=True)}
-    except UnexportableError as error:
-        notes.append(f"no decoding step: {error}")
-    return {"model": fold_batch_norms(capture(model, inputs, cached=True, notes=notes))}
-
-
-def _write(module: fx.GraphModule, inputs: Mapping[str, Tensor], halves: AbstractSet[str], path: Path) -> Path:
+def _write(module: fx.GraphModule, inputs: Mapping[str, Tensor], halves: AbstractSet[str], path: Path, note: str) -> Path:
     import torch
 
     from compressors.targets.exported import signature_of
@@ -107,7 +105,7 @@ def _write(module: fx.GraphModule, inputs: Mapping[str, Tensor], halves: Abstrac
     del proto.graph.value_info[:]
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
         del value.metadata_props[:]
-    for key, text in (("longest", str(signature.longest or "")), ("note", signature.note)):
+    for key, text in (("longest", str(signature.longest or "")), ("note", "; ".join(filter(None, (note, signature.note))))):
         if text:
             proto.metadata_props.add(key=f"compareto.{key}", value=text)
     _save(proto, path)

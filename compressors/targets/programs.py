@@ -15,7 +15,7 @@ from compressors.errors import UnexportableError
 from compressors.graph.entries import generation_entries
 from compressors.targets.signature import BATCH, PAST, PAST_AND_SEQUENCE, SEQUENCE, Input, Signature
 
-__all__ = ["ExportableProgram", "cached_step", "encoder_and_decoder", "forward_pass"]
+__all__ = ["ExportableProgram", "cached_step", "encoder_and_decoder", "forward_pass", "generating_programs"]
 
 _ENCODED = "encoder_sequence"
 
@@ -26,6 +26,19 @@ class ExportableProgram:
 
     module: nn.Module
     signature: Signature
+
+
+def generating_programs(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, ExportableProgram]:
+    """What ``model`` generates with, by the name of its file, the main program last: ``model``, or ``encoder`` and ``decoder``; empty where it does not.
+
+    Raises:
+        UnexportableError: see ``cached_step``.
+    """
+    both = encoder_and_decoder(model, inputs)
+    if both is not None:
+        return dict(zip(("encoder", "decoder"), both, strict=True))
+    step = cached_step(model, inputs)
+    return {} if step is None else {"model": step}
 
 
 def forward_pass(model: nn.Module, inputs: Mapping[str, Tensor], *, sequence: bool) -> ExportableProgram:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from compressors.context import logits_of
 from compressors.errors import UserError
-from compressors.targets.exported import ExportedModel, capture, signature_of
+from compressors.targets.exported import ExportedModel, capture, capture_program, signature_of
+from compressors.targets.programs import generating_programs
 from tests.conformance.families import build
 
 
@@ -63,7 +64,7 @@ def test_images_have_one_size_and_nothing_to_say(caplog: pytest.LogCaptureFixtur
 def test_a_cached_step_without_a_cache_is_the_forward_pass(family: str) -> None:
     model, inputs = build(family)
     model.train()
-    graph = capture(model, inputs, cached=True)
+    graph = capture_program(generating_programs(model, inputs)["model"], inputs)
     assert model.training
     signature = signature_of(graph, inputs)
     assert signature.inputs[1].dims == ("batch", "past + sequence")
@@ -75,11 +76,3 @@ def test_a_cached_step_without_a_cache_is_the_forward_pass(family: str) -> None:
         ids = torch.randint(2, 60, shape)
         with torch.no_grad():
             torch.testing.assert_close(exported(input_ids=ids), logits_of(model(input_ids=ids)))
-
-
-def test_a_decoder_with_further_inputs_says_why_it_has_no_cache() -> None:
-    model, inputs = build("llama")
-    inputs["position_ids"] = torch.arange(10).expand(2, -1)
-    signature = signature_of(capture(model, inputs, cached=True), inputs)
-    assert signature.note == "no decoding step: one with position_ids"
-    assert signature.axes == ({0: "batch", 1: "sequence"},) * 3
