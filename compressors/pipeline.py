@@ -63,7 +63,7 @@ def compress(
     if problems:
         raise UserError("\n".join(problems))
     teacher = copy.deepcopy(model).eval().requires_grad_(False)
-    scores = {name: scores_of(model, graph, name, data) for name in recipe.criteria()}
+    scores = {name: scores_of(model, graph, name, data, target_named(target)) for name in recipe.criteria()}
     inputs = dict(example_inputs) if isinstance(example_inputs, Mapping) else _named(model, example_inputs)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     context = Context(data, teacher, graph, inputs, target_named(target), device=device, log=log)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pydantic
@@ -15,6 +15,8 @@ from compressors.context import Context
 from compressors.errors import CompressionError, UserError
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.patterns import unmatched_patterns
+from compressors.quantization.mixed import Mixed, mixed_bits
+from compressors.quantization.sensitivity import SensitivityTable, criterion_of
 from compressors.targets.site_spec import CHANNEL, TENSOR, Observer, Rounding, SiteMethod, WeightRange
 
 __all__ = ["Quantize", "prepared_state"]
@@ -61,6 +63,8 @@ class Quantize(Compressor):
         rounding: of weights below 8 bits: ``nearest``, ``gptq`` [Frantar2023] or ``adaround`` [Nagel2020]; both read calibration data.
         bias_correction: whether biases take up the mean shift of their layer's output [Nagel2019].
         overrides: patterns of sites, with what these have instead; of several that match a site the last one counts.
+        mixed: a budget, by which each weight gets bits of its own in place of ``weight_bits``: those that together lose least (see ``sensitivity.py``);
+            sites whose ``overrides`` say their bits keep these.
     """
 
     name: ClassVar[str] = "quantize"
@@ -76,6 +80,19 @@ class Quantize(Compressor):
     rounding: Rounding = "nearest"
     bias_correction: bool = False
     overrides: Mapping[str, Override] = pydantic.Field(default_factory=dict)
+    mixed: Mixed | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _bits_are_said_once(self) -> Self:
+        if self.mixed is not None and self.weight_bits != 8:
+            raise ValueError("give either weight_bits or mixed")
+        if self.mixed is not None and any(o.weight_bits is None and (o.granularity or o.symmetric is not None) for o in self.overrides.values()):
+            raise ValueError("beside mixed, overrides that change granularity or symmetric must say weight_bits: the losses are those of one way to quantize")
+        return self
+
+    def criteria(self) -> tuple[str, ...]:
+        """What each weight costs at each width, where widths follow from it."""
+        return () if self.mixed is None else (criterion_of(self.granularity, symmetric=self.symmetric, weight_range=self.weight_range),)
 
     def problems(self, graph: ModelGraph) -> Iterator[tuple[str, str]]:
         """Patterns that match nothing, those of the overrides too."""
@@ -83,7 +100,7 @@ class Quantize(Compressor):
         for pattern, near in unmatched_patterns(graph, tuple(self.overrides)):
             yield f"overrides.{pattern}", f"{pattern!r} matches nothing in the model{near}"
 
-    def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - needs no scores
+    def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:
         """Set the bits of the sites that the patterns leave; weights in 16 bits keep float activations."""
         sites = graph.select_sites(self.include, self.exclude)
         if not sites:
@@ -106,7 +123,7 @@ class Quantize(Compressor):
             raise CompressionError("quantize: one recipe takes the ranges of its activations either from calibration data or at run time; accepted: one mode")
         method = SiteMethod(self.observer, self.weight_range, self.rounding, self.bias_correction)
         methods = {**edit.methods, **{graph.sites[site].name: method for site in sites}}
-        return replace(
+        planned = replace(
             edit,
             weight_bits=weights,
             activation_bits=activations,
@@ -115,6 +132,11 @@ class Quantize(Compressor):
             methods=methods,
             dynamic=dynamic or (edit.dynamic and bool(others.any())),
         )
+        if self.mixed is None:
+            return planned
+        said = {site for pattern, override in self.overrides.items() if override.weight_bits is not None for site in graph.select_sites((pattern,))}
+        table = SensitivityTable.from_scores(scores[self.criteria()[0]])
+        return replace(planned, weight_bits=mixed_bits(self.mixed, graph, table, planned, [site for site in sites if site not in said]))
 
     def _settings(self, graph: ModelGraph, site: int) -> _Settings:
         names = ("weight_bits", "activation_bits", "granularity", "symmetric")
