@@ -131,11 +131,27 @@ def _narrow(graph: onnx.GraphProto, tables: AbstractSet[bytes]) -> None:
 
 
 def _drop_zeros(graph: onnx.GraphProto) -> None:
-    """Zero points that are all zero are what a reader assumes where there are none."""
-    zeros = {i.name for i in graph.initializer if i.data_type == TensorProto.INT8 and len(i.dims) == 1 and not numpy_helper.to_array(i).any()}
+    """Zero points that are all zero are what a reader assumes where there are none; the exporter casts those of many rows when the model runs."""
+    arrays = {i.name: i for i in graph.initializer}
+    casts = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast"}
     for node in graph.node:
-        if node.op_type == "DequantizeLinear" and len(node.input) > 2 and node.input[2] in zeros:
+        if node.op_type != "DequantizeLinear" or len(node.input) < 3:
+            continue
+        known = arrays.get(casts.get(node.input[2], node.input[2]))
+        if known is None:
+            continue
+        values = numpy_helper.to_array(known)
+        if not values.any():
             del node.input[2]
+        elif node.input[2] not in arrays:
+            stored = numpy_helper.from_array(values.astype(np.int8), f"{node.input[2]}.stored")
+            if stored.name not in arrays:
+                arrays[stored.name] = stored
+                graph.initializer.append(stored)
+            node.input[2] = stored.name
+    read = {name for node in graph.node for name in node.input}
+    for node in [n for n in graph.node if n.op_type == "Cast" and n.output[0] not in read and n.output[0] not in {o.name for o in graph.output}]:
+        graph.node.remove(node)
 
 
 def _fits_four(values: NDArray[Any]) -> bool:

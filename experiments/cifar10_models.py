@@ -1,0 +1,31 @@
+"""Networks for 32x32 images, from ``transformers``, not trained: an experiment's ``fit`` trains them."""
+
+from torch import nn
+
+
+def mobilenet_v2() -> nn.Module:
+    """MobileNetV2 [Sandler2018] whose first layer has no stride, since images are 32x32 and not 224x224: 2.2 million parameters."""
+    from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
+
+    config = MobileNetV2Config(image_size=32, tf_padding=False, num_labels=10, classifier_dropout_prob=0.0)
+    model = MobileNetV2ForImageClassification(config)
+    model.mobilenet_v2.conv_stem.first_conv.convolution.stride = (1, 1)
+    return model
+
+
+def vit_tiny() -> nn.Module:
+    """ViT-tiny [Touvron2021] on patches of 8x8: 5.4 million parameters."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        image_size=32,
+        patch_size=8,
+        hidden_size=192,
+        intermediate_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=3,
+        num_labels=10,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return ViTForImageClassification(config)
