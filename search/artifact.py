@@ -35,6 +35,7 @@ __all__ = [
     "SIGNATURE",
     "Artifact",
     "corrupted",
+    "file_bytes",
     "new_folder",
     "write_checksums",
     "write_json",
@@ -101,3 +102,9 @@ def new_folder(out: Path) -> Path:
     except OSError as error:
         raise UserError(f"--out: cannot write {out}: {error.strerror}") from error
     return partial
+
+
+def file_bytes(model: Path) -> int:
+    """Of a model's file and those that belong to it: external data (``model.onnx.data``), the encoder beside a decoder."""
+    names = {model.name, model.name.replace("decoder", "encoder")}
+    return sum(path.stat().st_size for path in model.parent.iterdir() if any(path.name == n or path.name.startswith(f"{n}.") for n in names))

@@ -102,7 +102,7 @@ class LitertModel:
 
     def run(self, inputs: dict[str, Any]) -> Any:
         """Logits."""
-        feeds = by_name(list(self.inputs), inputs)
+        feeds = {name: inputs[name] for name in self.inputs}
         fixed = next((int(d["shape"][0]) for d in self.inputs.values() if len(d["shape"]) and d["shape_signature"][0] != -1), None)
         return in_pieces(self._once, feeds, fixed)
 
@@ -124,52 +124,39 @@ class LitertModel:
 class ExecutorchModel:
     """A .pte file. Its Python runtime takes torch tensors."""
 
-    imports = (("torch", "torch"), ("executorch.runtime", "executorch"))
+    # The second registers the kernels that read integer tables.
+    imports = (("torch", "torch"), ("executorch.kernels.quantized", "executorch"), ("executorch.runtime", "executorch"))
+    types = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "", "", "", "bool")
 
     def __init__(self, path: Path, threads: int, provider: str) -> None:
         only_cpu(provider, path)
-        self.torch, runtime = import_runtime(self.imports)
+        self.torch, _, runtime = import_runtime(self.imports)
         if threads:
             importlib.import_module("executorch.extension.pybindings.portable_lib")._unsafe_reset_threadpool(threads)  # noqa: SLF001 - there is no other way
-        # The program must outlive its method.
+        # The program must outlive its methods.
         self.program = runtime.Runtime.get().load_program(path)
+        names, self.any_batch = (self.program.load_method(name).execute([])[0] for name in ("input_names", "any_batch"))
         self.method = self.program.load_method("forward")
-        described = self.method.metadata
-        self.bound = int(described.input_tensor_meta(0).sizes()[0])
-        self.fixed = False
+        taken = [self.method.metadata.input_tensor_meta(i) for i in range(self.method.metadata.num_inputs())]
+        self.inputs = [(name, self.types[int(one.dtype())]) for name, one in zip(names.split("\n"), taken)]  # noqa: B905 - Python 3.9
+        self.bound = int(taken[0].sizes()[0])
         self.runtime = f"executorch {importlib.import_module('importlib.metadata').version('executorch')}"
         self.provider = "CPU (XNNPACK)"
 
     def run(self, inputs: dict[str, Any]) -> Any:
         """Logits."""
-        count = len(next(iter(inputs.values())))
-        if not self.fixed and count <= self.bound:
-            try:
-                return self._once(inputs)
-            except RuntimeError:
-                # The file does not say whether its sizes are bounds or the only ones.
-                if count == self.bound:
-                    raise
-                self.fixed = True
-        return in_pieces(self._once, inputs, self.bound)
+        feeds = {name: np.array(inputs[name], dtype=kind) for name, kind in self.inputs}
+        count = len(next(iter(feeds.values())))
+        return in_pieces(self._once, feeds, None if self.any_batch and count <= self.bound else self.bound)
 
-    def _once(self, inputs: dict[str, Any]) -> Any:
-        tensors = [self.torch.from_numpy(np.array(value)) for value in inputs.values()]
-        return self.method.execute(tensors)[0].numpy()
+    def _once(self, feeds: dict[str, Any]) -> Any:
+        return self.method.execute([self.torch.from_numpy(value) for value in feeds.values()])[0].numpy()
 
 
 def only_cpu(provider: str, path: Path) -> None:
     """Only ONNX Runtime has providers to choose from."""
     if provider.lower() != "cpu":
         raise ValueError(f"--provider {provider!r} is for .onnx; {path.name} runs as it was lowered")
-
-
-def by_name(names: list[str], inputs: dict[str, Any]) -> dict[str, Any]:
-    """Inputs under a file's own names; by position (``args_0``, ``args_1``) where it has others."""
-    if set(names) <= set(inputs):
-        return {name: inputs[name] for name in names}
-    ordered = sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
-    return dict(zip(ordered, inputs.values()))  # noqa: B905 - Python 3.9
 
 
 def in_pieces(run: Callable[[dict[str, Any]], Any], inputs: dict[str, Any], size: int | None) -> Any:

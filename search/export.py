@@ -14,6 +14,7 @@ from evaluators.metric import Estimate
 from search.artifact import new_folder
 from search.artifact_files import ArtifactSource, write_artifact
 from search.cache import Cache
+from search.evidence import write_promised, write_raw
 from search.preparing import prepare
 from search.raw_images import Layout
 from search.record import TrialRecord
@@ -73,6 +74,8 @@ def export_trial(results: Results, trial: str, out: Path, *, form: str = "onnx",
                 log(line)
         log(f"rebuilding {record.id}")
         model = runner.model(recipe, replicate=record.replicate)
+        write_raw(partial, prepared.experiment, prepared.task)
+        write_promised(partial, prepared.task, model)
         study = (results.name, str(results.folder.resolve()) if results.folder else "")
         write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study, raw_images), partial)
         if out.exists():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from compressors.targets import target_named
@@ -52,14 +53,21 @@ def _of_onnx(model: Path, plain: Path) -> list[str]:
 
 
 def _of_operators(after: Mapping[str, int], before: Mapping[str, int], *, same_widths: bool = True) -> list[str]:
-    """What only the compressed model runs, conversions above all; or that there is no difference."""
+    """What only the compressed model runs: conversions, float arithmetic on narrow weights, fallbacks; or that there is no difference."""
     extra, gone = Counter(after) - Counter(before), Counter(before) - Counter(after)
     if not extra and not gone and same_widths:
         return [f"the same kernels run as without compression ({_listed(Counter(after))}): only the stored weights are smaller"]
-    conversions = Counter({name: n for name, n in extra.items() if _converts(name)})
-    if conversions:
-        return [f"conversions that the uncompressed model does not run: {_listed(conversions)}"]
-    return [f"operators that the uncompressed model does not run: {_listed(extra)}"] if extra and not gone else []
+    kinds: dict[str, Callable[[str], object]] = {
+        "products in float that widen narrow weights at every run": lambda name: re.search(r"(float|fp|f)\d* x ", name),
+        "operators that fall back to kernels that are not the fast ones": lambda name: name.startswith("portable."),
+        "conversions that the uncompressed model does not run": _converts,
+    }
+    found = []
+    for what, belongs in kinds.items():
+        counts = Counter({name: n for name, n in extra.items() if belongs(name)})
+        found += [f"{what}: {_listed(counts)}"] if counts else []
+        extra -= counts
+    return found or ([f"operators that the uncompressed model does not run: {_listed(extra)}"] if extra and not gone else [])
 
 
 def _converts(name: str) -> bool:

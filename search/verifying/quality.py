@@ -12,7 +12,7 @@ from compressors.targets import target_named
 from evaluators.metric import Estimate, Metric
 from evaluators.tasks.array_task import ArrayTask
 from evaluators.tasks.intervals import paired_difference
-from search.artifact import Artifact
+from search.artifact import Artifact, file_bytes
 from search.evidence import read_promised
 from search.runtime_process import RuntimeProcess
 from search.verifying.report import Check
@@ -40,18 +40,12 @@ def byte_checks(artifact: Artifact) -> list[Check]:
     stored, promised = target_named(artifact.signature["runtime"]).file_bytes(path), artifact.promised["size_bytes"].value
     before = artifact.uncompressed.get("size_bytes")
     note = f"weights, scales, zero points and biases; {before.value / stored:.1f}x fewer than uncompressed" if before and stored else ""
-    whole = sum(part.stat().st_size for part in model_files(artifact))
+    whole = file_bytes(path)
     return [
         Check("size_bytes", promised, float(stored), kept=stored <= promised * (1 + _RELATIVE), note=note),
         Check("file_bytes", None, float(whole), kept=None, note="the whole file"),
         Check("overhead_bytes", None, float(whole - stored), kept=None, note=f"the graph around the weights, {(whole - stored) / max(stored, 1):.0%} of them"),
     ]
-
-
-def model_files(artifact: Artifact) -> list[Any]:
-    """The model file and what lies outside of it, such as external data."""
-    path = artifact.folder / artifact.model
-    return [path, *artifact.folder.glob(f"{path.name}.*"), *(p for p in artifact.folder.glob(f"*{path.suffix}*") if p.stem.split(".")[0] == "encoder")]
 
 
 def quality_checks(artifact: Artifact, task: ArrayTask, threads: int, provider: str) -> list[Check]:

@@ -92,13 +92,6 @@ def test_a_model_of_one_batch_runs_any_number_of_examples():
     assert seen == [3, 3, 3]
 
 
-def test_inputs_go_by_name_or_else_by_position():
-    given = {"mask": 1, "ids": 2}
-    assert bench.by_name(["ids", "mask"], given) == {"ids": 2, "mask": 1}
-    many = {f"input{i}": i for i in range(11)}
-    assert bench.by_name([f"args_{i}" for i in reversed(range(11))], many) == {f"args_{i}": i for i in range(11)}
-
-
 def test_another_shape_of_outputs_is_no_match(artifact, tmp_path):
     inputs, logits = bench.read_examples(artifact / "examples.npz")
     np.savez(tmp_path / "examples.npz", logits=logits[:, :3], **{f"input.{k}": v for k, v in inputs.items()})

@@ -30,3 +30,18 @@ def test_other_runtimes_are_asked_which_operators_they_run(tmp_path, monkeypatch
     assert reasons(plain, plain, "litert") == ["the same kernels run as without compression (4 CONV_2D): only the stored weights are smaller"]
     monkeypatch.setattr("search.verifying.no_speed_up.target_named", lambda _: object())
     assert reasons(plain, plain, "other") == ["other does not say which kernels it runs"]
+
+
+def test_narrow_weights_in_float_arithmetic_and_fallbacks_are_named(tmp_path, monkeypatch):
+    class Runtime:
+        @staticmethod
+        def executed_operators(path):
+            if path.stem == "plain":
+                return {"xnnpack.Conv2d[float32 x float32]": 4, "xnnpack.delegate": 1}
+            return {"xnnpack.Conv2d[float32 x qcint8]": 4, "xnnpack.delegate": 3, "portable.aten::embedding": 2, "portable.quantized_decomposed::dequantize": 1}
+
+    monkeypatch.setattr("search.verifying.no_speed_up.target_named", lambda _: Runtime)
+    assert reasons(tmp_path / "compressed.pte", tmp_path / "plain.pte", "executorch") == [
+        "products in float that widen narrow weights at every run: 4 xnnpack.Conv2d[float32 x qcint8]",
+        "operators that fall back to kernels that are not the fast ones: 2 portable.aten::embedding, 1 portable.quantized_decomposed::dequantize",
+    ]
