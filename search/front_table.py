@@ -87,7 +87,7 @@ def _columns(results: Results, frame: pd.DataFrame) -> Iterator[_Column]:
         found = frame.get(f"{name}_found", pd.Series(dtype=float))
         if found.notna().any():
             metric = results.experiment.names.resolve(name)[1]
-            yield _Column(["found"], [figure(metric, value) for value in found], [""] * len(found))
+            yield _Column(["found"], ["" if pd.isna(value) else figure(metric, value) for value in found], [""] * len(found))
     if any(frame["verdict"]):
         yield _Column(["verdict"], list(frame["verdict"]), [""] * len(frame))
 
@@ -143,10 +143,13 @@ def verified_lines(results: Results) -> list[str]:
     costs = [name for name in results.available() if short_name(name) == "latency_ms" and name not in results.measurable]
     elsewhere = "; latency on devices that are not at hand is unverified" if costs else ""
     lines = [f"artifacts of the front in {results.experiment.target}: {counts or 'none'}{elsewhere}"]
+    said: dict[tuple[str, str], list[str]] = {}
     for record in results.records:
         found = results.verified.get(record.id)
         if found is not None and (found.demoted or (found.verdict == "unverified" and record in front)):
-            lines.append(f"{record.id} {'does not count' if found.demoted else 'could not be verified'}: {found.verdict}: {'; '.join(found.reasons)}")
+            what = "left out" if found.demoted else "could not be verified"
+            said.setdefault((what, "; ".join([found.verdict, *found.reasons] if found.demoted else found.reasons)), []).append(record.id)
+    lines += [f"{', '.join(ids)} {what}: {why}" for (what, why), ids in said.items()]
     return lines
 
 

@@ -15,6 +15,7 @@ from compressors.recipe import Recipe
 from evaluators.metric import Estimate
 from search.artifact_files import ArtifactSource, write_artifact
 from search.cache import Cache
+from search.evidence import write_promised, write_raw
 from search.export import promised_figures
 from search.figures import figure
 from search.host_latency import HostLatency
@@ -110,7 +111,7 @@ class FrontVerifier:
                 said = str(error) if isinstance(error, TrialError | UserError | OSError) else f"{type(error).__name__}: {error}"
                 return Verification("unverified", runtime, key, reasons=(said.splitlines()[0] if said else type(error).__name__,))
             if self._artifacts is not None and not found.demoted:
-                self._keep(folder, record.id)
+                self._keep(folder, self._artifacts / record.id)
         if not any(reason.startswith("latency_ms") for reason in found.reasons):
             # Whether this machine was fast enough at one time is nothing to keep for ever.
             self._cache.put(key, lambda place: _write(place, found))
@@ -121,14 +122,13 @@ class FrontVerifier:
         with tempfile.TemporaryDirectory(prefix="compareto-artifact-") as temporary:
             yield Path(temporary) / "artifact"
 
-    def _keep(self, folder: Path, trial: str) -> None:
-        assert self._artifacts is not None
-        place = self._artifacts / trial
-        shutil.rmtree(place, ignore_errors=True)
-        self._artifacts.mkdir(exist_ok=True)
+    @staticmethod
+    def _keep(folder: Path, place: Path) -> None:
+        place.parent.mkdir(exist_ok=True)
         # Another file system than that of temporary files, as a rule: copied beside its place, then renamed.
-        partial = self._artifacts / f".{trial}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = place.with_name(f".{place.name}.partial")
+        for old in (place, partial):
+            shutil.rmtree(old, ignore_errors=True)
         shutil.copytree(folder, partial)
         partial.rename(place)
 
@@ -137,6 +137,9 @@ class FrontVerifier:
         promised, uncompressed = (promised_figures(results, r, self._runner) for r in (record, results.uncompressed))
         model = self._runner.model(recipe, replicate=record.replicate)
         folder.mkdir()
+        if self._artifacts is not None:
+            write_raw(folder, prepared.experiment, prepared.task)
+            write_promised(folder, prepared.task, model)
         study = (results.name, str(results.folder.resolve()) if results.folder else "")
         path = write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study), folder)
         found = {"size_bytes": float(prepared.target.file_bytes(path))}

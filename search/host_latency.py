@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from compressors.errors import UnexportableError
 from evaluators.metric import Estimate
-from search.artifact import EXAMPLES
 from search.preparing import Prepared
+from search.runtime_process import bench
 from search.verification import host_threads
 
 __all__ = ["HostLatency"]
@@ -39,6 +35,9 @@ class HostLatency:
         Args:
             model: with its examples beside it.
             promised: figures by metric.
+
+        Raises:
+            UnexportableError: the runtime cannot run the model.
         """
         found: dict[str, float] = {}
         reasons: list[str] = []
@@ -58,16 +57,10 @@ class HostLatency:
 
     def _timed(self, model: Path, threads: int) -> tuple[float, float]:
         batch = str(self._prepared.experiment.workload.batch)
-        command = [sys.executable, "-P", str(Path(__file__).with_name("bench.py")), "--model", str(model), "--against", str(self._uncompressed())]
-        command += ["--examples", str(model.parent / EXAMPLES), "--batch", batch, "--threads", str(threads), "--seconds", str(_SECONDS)]
-        own, plain = [], []
-        for _ in range(_PROCESSES):
-            ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own script; no shell
-            if ended.returncode:
-                raise UnexportableError(ended.stderr.strip().splitlines()[-1] if ended.stderr.strip() else f"exit code {ended.returncode}")
-            document = json.loads(ended.stdout)
-            own.append(document["latency_ms"]["median"])
-            plain.append(document["latency_ms"]["median"] / document["ratio"])
+        options = ["--against", str(self._uncompressed()), "--batch", batch, "--threads", str(threads), "--seconds", str(_SECONDS)]
+        runs = [bench(model, *options) for _ in range(_PROCESSES)]
+        own = [run["latency_ms"]["median"] for run in runs]
+        plain = [run["against"]["latency_ms"]["median"] for run in runs]
         return float(np.median(own)), float(np.median(plain))
 
     def _uncompressed(self) -> Path:

@@ -229,7 +229,9 @@ class Results:
         frame = self._frame(records, shown, used)
         frame.insert(2, "on_front", [i < on_front for i in range(len(records))])
         frame.insert(3, "knee", [i == best for i in range(len(records))])
-        frame["dominates"] = pd.Series([list(self.dominated_baselines(r.id, *names, split=split)) for r in records], dtype=object)
+        demoted = {r.id for r in self.demoted}
+        beaten = [() if r.id in demoted else self.dominated_baselines(r.id, *names, split=split) for r in records]
+        frame["dominates"] = pd.Series([list(names) for names in beaten], dtype=object)
         frame["recipe"] = pd.Series([r.recipe for r in records], dtype=object)
         checked = [self.verified.get(r.id) for r in records]
         frame["verdict"] = pd.Series([v.verdict if v else "" for v in checked], dtype=object)

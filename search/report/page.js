@@ -33,11 +33,11 @@ const detail = () => {
     const range = spread(m, e);
     const seen = found(p, full(m.name));
     const line = el("dd", {}, figure(m, e[0]), el("small", {}, range ? ` ${range}` : ""), note);
-    if (seen !== undefined) line.append(el("br"), el("small", {}, `${figure(m, seen)} found in ${p.verification.runtime}`));
+    if (seen !== undefined) line.append(el("br"), el("small", {}, `found ${figure(m, seen)}`));
     list.append(el("dt", {}, words(m.name)), line);
   }
   card.append(list);
-  if (data.metrics.some((m) => m.knowledge === "predicted") && state.device) card.append(el("p", { class: "muted" }, `Predicted for ${state.device}. Ranges are 90 % intervals.`));
+  if (data.metrics.some((m) => m.knowledge === "predicted") && state.device) card.append(el("p", { class: "muted" }, `Predicted for ${state.device}. Ranges are 90 % intervals.${p.verification ? ` Found: in its artifact, in ${p.verification.runtime}.` : ""}`));
   const copy = el("button", { type: "button" }, "Copy");
   copy.addEventListener("click", async () => {
     try { await navigator.clipboard.writeText(`recipe_version: 1\nrecipe:\n${p.recipe}`); copy.textContent = "Copied"; } catch { copy.textContent = "Select the text instead"; }

@@ -96,6 +96,7 @@ def test_artifacts_that_are_kept_are_whole(kept):
         folder = kept.root / "artifacts" / record.id
         assert corrupted(folder) == []
         assert Artifact.load(folder).promised["accuracy"] == record.report["accuracy"]
+        assert {"promised.npz", "raw", "bench.py"} <= {p.name for p in folder.iterdir()}
 
 
 def test_nothing_is_measured_twice(kept, monkeypatch):

@@ -13,6 +13,7 @@ from search.report import picture, render
 from search.report.names import place_names
 from search.report.page import page_data
 from search.report.scale import Scale
+from search.verification import Verification
 
 HOSTILE = '</script><script>alert(1)</script><!-- "quoted" & <img src=x onerror=alert(1)> /*DATA*/'
 
@@ -39,6 +40,27 @@ def test_the_page_holds_every_trial_with_recipe_and_widths(study):
     assert data["order"][: sum(p["onFront"] for p in data["points"])] == study().front()["id"].tolist()
     assert data["metrics"][0]["name"] == "accuracy"
     assert "latency_ms@pixel-7/onnxruntime" in first["metrics"]
+
+
+def test_a_demoted_point_is_shown_with_its_reason_and_is_not_on_the_front(study):
+    import dataclasses
+
+    broken = Verification("regressed", "onnxruntime", "", {"accuracy": 0.62}, ("accuracy: promised 94.0 %, found 62.0 %",))
+    results = dataclasses.replace(study(), verified={"0001": broken, "0002": Verification("kept", "onnxruntime", "", {"accuracy": 0.9})})
+    points = {p["id"]: p for p in page_data(results)["points"]}
+    assert points["0001"]["verification"] == {
+        "verdict": "regressed",
+        "reasons": list(broken.reasons),
+        "runtime": "onnxruntime",
+        "found": {"accuracy": 0.62},
+        "demoted": True,
+    }
+    assert not points["0001"]["onFront"]
+    assert points["0002"]["verification"]["demoted"] is False
+    assert points["0000"]["verification"] is None
+    assert "0001" in page_data(results)["order"]
+    titles = [node.text for node in ET.fromstring(picture(results)).iter("{http://www.w3.org/2000/svg}title")]
+    assert next(t for t in titles if t.startswith("0001:")).endswith("does not count: regressed")
 
 
 def test_what_a_study_names_cannot_become_markup(study):

@@ -53,6 +53,8 @@ def test_a_point_that_broke_its_promise_does_not_count(study):
     rows = broken.front(baselines=True).set_index("id")
     assert not rows.loc["0001", "on_front"]
     assert rows.loc["0001", ["accuracy", "accuracy_found"]].tolist() == [0.94, 0.62]
+    assert whole.dominated_baselines("0001") == ("prune-50",)
+    assert rows.loc["0001", "dominates"] == []
 
 
 def test_a_demoted_uncompressed_model_is_still_what_others_are_compared_with(study):
@@ -75,7 +77,7 @@ def test_found_stands_beside_promised_in_csv_and_json(study, capsys):
     csv = pd.read_csv(io.StringIO(capsys.readouterr().out), dtype={"id": str}).set_index("id")
     assert csv.loc["0001", ["verdict", "reasons", "accuracy_found"]].tolist() == ["regressed", REGRESSED.reasons[0], 0.62]
     assert main(["front", str(folder)]) == 0
-    assert "0001 does not count: regressed: accuracy: promised 94.0 %, found 62.0 %" in capsys.readouterr().out.replace("\n", " ")
+    assert "0001 left out: regressed; accuracy: promised 94.0 %, found 62.0 %" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_devices_may_be_abbreviated_and_costs_carry_interval_and_tier(study):
