@@ -15,11 +15,12 @@ from torch import nn
 
 from compressors.errors import UnexportableError, UserError
 from compressors.recipe import Recipe
+from compressors.targets import Session
 from evaluators.metric import Estimate
 from evaluators.tasks.array_task import ArrayTask, module_predict
 from evaluators.tasks.making import tokenizer_of
 from search.applying import lock_of
-from search.artifact import ARTIFACT_VERSION, EXAMPLES, METRICS, PROVENANCE, SIGNATURE, write_checksums, write_json
+from search.artifact import ARTIFACT_VERSION, EXAMPLES, METRICS, PROVENANCE, SIGNATURE, file_bytes, write_checksums, write_json
 from search.experiment import Experiment
 from search.lock import LOCK_NAME
 from search.model_card import model_card
@@ -31,6 +32,7 @@ __all__ = ["ArtifactSource", "write_artifact"]
 
 _EXAMPLES = 8
 _AGREEMENT = 0.05
+_AXES = ("batch", "sequence")
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,13 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
         UnexportableError: the format cannot express the model, or its outputs are not the model's.
     """
     prepared, experiment, task, name = source.prepared, source.prepared.experiment, source.prepared.task, source.study[0]
-    _check_sizes(task)
     model, traced = (source.model, task.example_inputs) if source.raw_images is None else taking_pixels(source.model, task, source.raw_images)
     path = prepared.target.export(model, traced, folder)
-    inputs, logits = _examples(source, path)
+    session = prepared.target.load(path, 1)
+    inputs, logits = _examples(source, session)
     arrays: dict[str, Any] = {"logits": logits, **{f"input.{name}": value for name, value in inputs.items()}}
     np.savez(folder / EXAMPLES, **arrays)
-    signature = _signature(source, path.name, inputs, logits)
+    signature = _signature(source, path.name, inputs, logits, any_length=task.name != "image-classification" and _any_length(session, inputs))
     write_json(folder / SIGNATURE, signature)
     if task.name != "image-classification":
         tokenizer_of(experiment.data, experiment.model, experiment.folder).save_pretrained(folder / "tokenizer")
@@ -82,7 +84,14 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     provenance = {"study": name, "study_folder": source.study[1], "trial": source.record.id, "machine": machine}
     write_json(folder / PROVENANCE, {**provenance, "versions": dict(prepared.versions), "experiment": experiment.to_plain()})
     card = model_card(
-        f"{name} {source.record.id}", experiment, signature, dict(source.promised), dict(source.uncompressed), source.record.recipe, source.record.widths
+        f"{name} {source.record.id}",
+        experiment,
+        signature,
+        dict(source.promised),
+        dict(source.uncompressed),
+        source.record.recipe,
+        source.record.widths,
+        file_bytes(path),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     shutil.copyfile(Path(__file__).with_name("bench.py"), folder / "bench.py")
@@ -90,19 +99,12 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     return path
 
 
-def _check_sizes(task: ArrayTask) -> None:
-    stored = task.prepare(task.raw("report", 0, 1)[0])
-    for name, traced in task.example_inputs.items():
-        if traced.shape[1:] != stored[name].shape[1:]:
-            shapes = f"{list(traced.shape[1:])} in the workload, {list(stored[name].shape[1:])} in the data"
-            raise UserError(f"workload: {name} is {shapes}; an exported model has one size, so let workload.sequence be data.preprocessing.sequence")
-
-
-def _examples(source: ArtifactSource, path: Path) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+def _examples(source: ArtifactSource, session: Session) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
     """A few inputs of ``report`` with the runtime's outputs, which must be the model's.
 
     Raises:
-        UnexportableError: they are not.
+        UserError: the model was traced with other sizes, and takes no others.
+        UnexportableError: the outputs are not the model's.
     """
     task = source.prepared.task
     raw, _ = task.raw("report", 0, _EXAMPLES)
@@ -110,7 +112,15 @@ def _examples(source: ArtifactSource, path: Path) -> tuple[dict[str, NDArray[Any
     inputs = prepared
     if source.raw_images is not None:
         inputs = {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1) if source.raw_images == "nhwc" else value) for name, value in raw.items()}
-    found = np.asarray(source.prepared.target.load(path, 1)(inputs)["logits"])
+    try:
+        found = np.asarray(session(inputs)["logits"])
+    except Exception as error:
+        # Each runtime has errors of its own for sizes that it does not take.
+        for name, traced in task.example_inputs.items():
+            if traced.shape[1:] != prepared[name].shape[1:]:
+                shapes = f"{list(traced.shape[1:])} in the workload, {list(prepared[name].shape[1:])} in the data"
+                raise UserError(f"workload: {name} is {shapes}, and the exported model has one size; let these be the same") from error
+        raise
     expected = np.asarray(module_predict(source.model)(prepared)["logits"])
     spread = float(np.ptp(expected)) or 1.0
     if found.shape != expected.shape:
@@ -121,15 +131,29 @@ def _examples(source: ArtifactSource, path: Path) -> tuple[dict[str, NDArray[Any
     return inputs, found
 
 
-def _signature(source: ArtifactSource, file: str, inputs: dict[str, NDArray[Any]], logits: NDArray[Any]) -> dict[str, Any]:
+def _any_length(session: Session, inputs: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether texts may be shorter than those of the data: found by running one."""
+    if any(value.ndim != 2 or value.shape[1] < 2 for value in inputs.values()):
+        return False
+    try:
+        session({name: value[:, : value.shape[1] // 2] for name, value in inputs.items()})
+    except Exception:  # noqa: BLE001 - see _examples
+        return False
+    return True
+
+
+def _signature(source: ArtifactSource, file: str, inputs: dict[str, NDArray[Any]], logits: NDArray[Any], *, any_length: bool) -> dict[str, Any]:
     prepared, task = source.prepared, source.prepared.task
+    own = 2 if any_length else 1
+    # Of language models each token has outputs.
+    varying = own if logits.ndim == 3 else 1
     return {
         "artifact_version": ARTIFACT_VERSION,
         "model": file,
         "runtime": prepared.target.name,
         "task": task.name,
-        "inputs": {name: {"dtype": str(value.dtype), "shape": ["batch", *value.shape[1:]]} for name, value in inputs.items()},
-        "outputs": {"logits": {"dtype": str(logits.dtype), "shape": ["batch", *logits.shape[1:]]}},
+        "inputs": {name: {"dtype": str(value.dtype), "shape": [*_AXES[:own], *value.shape[own:]]} for name, value in inputs.items()},
+        "outputs": {"logits": {"dtype": str(logits.dtype), "shape": [*_AXES[:varying], *logits.shape[varying:]]}},
         "preprocessing": _preprocessing(task, source.raw_images),
         "labels": list(task.label_names),
         "workload": prepared.experiment.workload.model_dump(exclude_none=True),
