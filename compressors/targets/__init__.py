@@ -10,7 +10,12 @@ from compressors.targets.target import Kernel, Session, Target
 
 __all__ = ["Kernel", "Session", "Target", "target_named"]
 
-_BUILT_IN = {"onnxruntime": "compressors.targets.onnxruntime:OnnxRuntime"}
+_BUILT_IN = {
+    "onnxruntime": "compressors.targets.onnxruntime:OnnxRuntime",
+    "litert": "compressors.targets.litert:LiteRT",
+    "executorch": "compressors.targets.executorch:ExecuTorch",
+    "torch": "compressors.targets.torch_target:Torch",
+}
 
 
 def target_named(name: str) -> Target:

@@ -13,8 +13,13 @@ _FUSED_BEHIND = ("normalization", "activation", "elementwise", "view")
 _FREE = ("view",)
 
 
-def fused_kernels(graph: ModelGraph) -> tuple[Kernel, ...]:
-    """Batch norm, activation and residual addition go into the convolution or matrix product that they follow; in execution order."""
+def fused_kernels(graph: ModelGraph, fused: tuple[str, ...] = _FUSED_BEHIND) -> tuple[Kernel, ...]:
+    """Batch norm, activation and residual addition go into the convolution or matrix product that they follow; in execution order.
+
+    Args:
+        graph: any.
+        fused: classes of operators that the runtime computes with what they follow.
+    """
     groups: list[list[Operator]] = []
     owner: dict[int, int] = {}
     readers: dict[int, int] = {}
@@ -29,7 +34,7 @@ def fused_kernels(graph: ModelGraph) -> tuple[Kernel, ...]:
         lead = groups[behind][0].op_class if behind is not None else ""
         norm_after_gemm = operator.op_class == "normalization" and lead == "gemm"
         single = bool(activations) and readers.get(activations[0], 0) == 1
-        if behind is not None and lead in _CONTRACTIONS and operator.op_class in _FUSED_BEHIND and single and not norm_after_gemm:
+        if behind is not None and lead in _CONTRACTIONS and operator.op_class in fused and single and not norm_after_gemm:
             groups[behind].append(operator)
             where = behind
         else:
