@@ -32,7 +32,7 @@ $(VENV)/.quickstart: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing compareto and its test tools into $(VENV) (a few minutes the first time)"
-	$(PIP) --editable ".[dev]"
+	$(PIP) --editable ".[dev,litert,executorch]"
 	@touch $@
 
 clean:
