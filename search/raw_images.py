@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from compressors.errors import UserError
-from compressors.targets.exported import ExportedModel, capture, fold_batch_norms
+from compressors.targets.exported import ExportedModel, capture, fold_batch_norms, takes
 from evaluators.tasks.array_task import ArrayTask
 
 __all__ = ["Layout", "as_pixels", "taking_pixels"]
@@ -40,7 +40,9 @@ def taking_pixels(model: nn.Module, task: ArrayTask, layout: Layout) -> tuple[nn
     if hasattr(model, "compareto_structure"):
         wrapped.compareto_structure = model.compareto_structure
     pixels = torch.zeros(example.shape, dtype=torch.uint8)
-    return wrapped, {name: pixels.permute(_TO_CHANNELS_LAST).contiguous() if layout == "nhwc" else pixels}
+    inputs = {name: pixels.permute(_TO_CHANNELS_LAST).contiguous() if layout == "nhwc" else pixels}
+    takes(module, inputs)
+    return wrapped, inputs
 
 
 def _normalising(module: fx.GraphModule, description: Mapping[str, Any], layout: Layout) -> fx.GraphModule:

@@ -18,7 +18,7 @@ from compressors.evaluating import evaluating
 from compressors.targets.programs import ExportableProgram, forward_pass
 from compressors.targets.signature import SEQUENCE, Signature
 
-__all__ = ["PREFIX", "ExportedModel", "capture", "capture_program", "fold_batch_norms", "run_captured", "signature_of"]
+__all__ = ["PREFIX", "ExportedModel", "capture", "capture_program", "fold_batch_norms", "run_captured", "signature_of", "takes"]
 
 PREFIX = "model."
 """Parameters of the captured module carry this in front of their names."""
@@ -62,6 +62,11 @@ def run_captured(module: fx.GraphModule, names: Sequence[str], inputs: Mapping[s
     """
     signature = module.meta.get(_SIGNATURE)
     return logits_of(module(*(signature.arguments(inputs) if signature else (inputs[name] for name in names))))
+
+
+def takes(module: fx.GraphModule, inputs: Mapping[str, Tensor]) -> None:
+    """Note that the inputs of a captured module were changed, to some like ``inputs`` in batches of any size."""
+    module.meta[_SIGNATURE] = forward_pass(module, inputs, sequence=False).signature
 
 
 def signature_of(module: fx.GraphModule, inputs: Mapping[str, Tensor]) -> Signature:
@@ -119,8 +124,7 @@ def capture_program(program: ExportableProgram, inputs: Mapping[str, Tensor], no
     signature = dataclasses.replace(signature, longest=_longest(exported, signature), note="; ".join(notes))
     if notes:
         _log.warning("%s", signature.note)
-    if signature != forward_pass(program.module, inputs, sequence=False).signature:
-        captured.meta[_SIGNATURE] = signature
+    captured.meta[_SIGNATURE] = signature
     return captured
 
 

@@ -194,10 +194,10 @@ def _tensors(cache: Any) -> list[Tensor]:
 def _states(cache: Any, named: str, length: int | str) -> tuple[Input, ...]:
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+    if not isinstance(cache, DynamicCache) or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
+        raise UnexportableError(f"one with a cache of {', '.join(sorted({type(layer).__name__ for layer in cache.layers}))}")
     # A model that has lost blocks fills fewer layers than its configuration names.
     layers = [layer for layer in cache.layers if layer.keys is not None]
-    if not isinstance(cache, DynamicCache) or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
-        raise UnexportableError(f"one with a cache of {', '.join(sorted({type(layer).__name__ for layer in cache.layers}))}")
     if layers != cache.layers[: len(layers)]:
         raise UnexportableError("one whose first layers keep nothing")
     parts = [(i, part, value) for i, layer in enumerate(layers) for part, value in (("key", layer.keys), ("value", layer.values))]

@@ -13,7 +13,7 @@ from compressors.targets.programs import generating_programs
 from tests.conformance.families import build
 
 
-@pytest.mark.parametrize(("family", "longest"), [("bert", 40), ("distilbert", 40), ("roberta", 38)])
+@pytest.mark.parametrize(("family", "longest"), [("bert", 40), ("roberta", 38)])
 def test_texts_of_any_length(family: str, longest: int) -> None:
     model, inputs = build(family)
     graph = capture(model, inputs)
@@ -60,7 +60,7 @@ def test_images_have_one_size_and_nothing_to_say(caplog: pytest.LogCaptureFixtur
     assert not [record for record in caplog.records if record.name.startswith("compressors")]
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "glm", "mistral"])
+@pytest.mark.parametrize("family", ["gpt2", "glm", "mistral"])
 def test_a_cached_step_without_a_cache_is_the_forward_pass(family: str) -> None:
     model, inputs = build(family)
     model.train()

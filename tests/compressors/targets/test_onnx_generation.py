@@ -53,6 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
     def make(family: str) -> Any:
         if family not in known:
+            model: Any
             model, inputs = whisper() if family == "whisper" else build(family)
             # Ends nothing, and repeats no fixed prompt: what is compared are plain greedy continuations.
             model.generation_config.eos_token_id = None
@@ -70,11 +71,11 @@ def greedy(model: Any, **inputs: Any) -> np.ndarray:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("transformers").setLevel(logging.ERROR)
-        found = model.generate(**inputs, max_new_tokens=NEW, do_sample=False, use_cache=True, pad_token_id=0)
+        found: torch.Tensor = model.generate(**inputs, max_new_tokens=NEW, do_sample=False, use_cache=True, pad_token_id=0)
     return found[:, -NEW:].numpy()
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_decoders_say_what_transformers_says(made: Callable[[str], Any], family: str) -> None:
     model, _, path = made(family)
     generator = Generator(path, 1)
@@ -96,7 +97,7 @@ def test_texts_of_several_lengths_are_padded_on_the_left(made: Callable[[str], A
     np.testing.assert_array_equal(found[1:], greedy(model, input_ids=ids[1:, 3:], attention_mask=mask[1:, 3:]))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_one_file_scores_texts_of_any_length(made: Callable[[str], Any], family: str) -> None:
     model, inputs, path = made(family)
     session = OnnxSession(path, 1)
@@ -159,6 +160,6 @@ def test_too_long_a_text_is_said(made: Callable[[str], Any]) -> None:
 
 
 def test_a_model_without_a_cache_is_said(tmp_path: Path) -> None:
-    model, inputs = build("bert")
+    model, inputs = build("mlp")
     with pytest.raises(ValueError, match=r"model.onnx keeps no cache: it is no model that generates"):
         Generator(OnnxRuntime().export(model, inputs, tmp_path), 1)
