@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from compressors.checkpoint import load
 from compressors.errors import UnexportableError, UserError
 from compressors.recipe import Recipe
 from compressors.targets import Session
@@ -28,7 +29,7 @@ from search.preparing import Prepared
 from search.raw_images import Layout, taking_pixels
 from search.record import TrialRecord
 
-__all__ = ["ArtifactSource", "write_artifact"]
+__all__ = ["ArtifactSource", "session_of", "write_artifact"]
 
 _EXAMPLES = 8
 _AGREEMENT = 0.05
@@ -68,7 +69,7 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     prepared, experiment, task, name = source.prepared, source.prepared.experiment, source.prepared.task, source.study[0]
     model, traced = (source.model, task.example_inputs) if source.raw_images is None else taking_pixels(source.model, task, source.raw_images)
     path = prepared.target.export(model, traced, folder)
-    session = prepared.target.load(path, 1)
+    session = session_of(prepared, path)
     inputs, logits = _examples(source, session)
     arrays: dict[str, Any] = {"logits": logits, **{f"input.{name}": value for name, value in inputs.items()}}
     np.savez(folder / EXAMPLES, **arrays)
@@ -97,6 +98,14 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     shutil.copyfile(Path(__file__).with_name("bench.py"), folder / "bench.py")
     write_checksums(folder)
     return path
+
+
+def session_of(prepared: Prepared, path: Path) -> Session:
+    """What an exported file computes, in this process."""
+    if prepared.target.name == "torch":
+        # A checkpoint need not name its architecture; the experiment does.
+        return module_predict(load(path.parent, prepared.model))
+    return prepared.target.load(path, 1)
 
 
 def _examples(source: ArtifactSource, session: Session) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:

@@ -15,6 +15,7 @@ from search.artifact import new_folder
 from search.artifact_files import ArtifactSource, write_artifact
 from search.cache import Cache
 from search.evidence import write_promised, write_raw
+from search.load_artifact import require_runtime
 from search.preparing import prepare
 from search.raw_images import Layout
 from search.record import TrialRecord
@@ -57,7 +58,10 @@ def export_trial(results: Results, trial: str, out: Path, *, form: str = "onnx",
         )
     if raw_images is not None and results.experiment.model.task != "image-classification":
         raise UserError(f"--raw-images: the task is {results.experiment.model.task}; accepted: image-classification")
+    if raw_images is not None and form == "torch":
+        raise UserError("--raw-images: a checkpoint is the model alone; accepted with --format onnx, litert or executorch")
     target = target_named(FORMATS[form])
+    require_runtime(target.name)
     partial = new_folder(out)
     try:
         cache = Cache()

@@ -7,13 +7,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from compressors.errors import DivergedError, TrialError, UnexportableError, UserError
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
-from search.artifact_files import ArtifactSource, write_artifact
+from search.artifact_files import ArtifactSource, session_of, write_artifact
 from search.cache import Cache
 from search.evidence import write_promised, write_raw
 from search.export import promised_figures
@@ -143,7 +143,7 @@ class FrontVerifier:
         study = (results.name, str(results.folder.resolve()) if results.folder else "")
         path = write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study), folder)
         found = {"size_bytes": float(prepared.target.file_bytes(path))}
-        with RuntimeProcess(path) as predict:
+        with nullcontext(session_of(prepared, path)) if prepared.target.name == "torch" else RuntimeProcess(path) as predict:
             found |= {name: e.value for name, e in prepared.task.metrics(predict, "report").items()}
         reasons = list(self._broken(results, promised, found))
         latency, slower = self._host.measure(path, promised)

@@ -78,4 +78,5 @@ def _dtype(number: int) -> Any:
     """PyTorch's ``ScalarType``, by which ExecuTorch numbers types, too."""
     import torch
 
-    return {1: torch.int8, 3: torch.int32, 4: torch.int64, 5: torch.float16, 6: torch.float32, 7: torch.float64, 11: torch.bool}[int(number)]
+    kinds = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64]
+    return {**dict(enumerate(kinds)), 11: torch.bool}[int(number)]
