@@ -23,7 +23,7 @@ from compressors.context import Context
 from compressors.errors import DivergedError, OutOfMemoryError
 from compressors.graph.surgery import STRUCTURE_VERSION, rebuild
 from compressors.recipe import Recipe
-from compressors.scoring import scores_of
+from compressors.scoring import depends_on_target, scores_of
 from evaluators.metric import Estimate
 from evaluators.tasks.array_task import module_predict
 from search.cache import Cache
@@ -82,9 +82,14 @@ class StageRunner:
             CompressionError: the recipe cannot be applied to this model.
         """
         for criterion in recipe.criteria():
-            if criterion not in self._scores:
-                self._scores[criterion] = self._score(criterion)
+            self.score(criterion)
         return recipe.plan(self.prepared.graph, self._scores)
+
+    def score(self, criterion: str) -> Mapping[str, NDArray[np.float64]]:
+        """One of the scores that recipes are planned on, from the cache where it was computed before."""
+        if criterion not in self._scores:
+            self._scores[criterion] = self._score(criterion)
+        return self._scores[criterion]
 
     def price(self, recipe: Recipe) -> dict[str, Estimate]:
         """Exact and predicted metrics, without building the model."""
@@ -182,12 +187,12 @@ class StageRunner:
 
     def _score(self, criterion: str) -> Mapping[str, NDArray[np.float64]]:
         p = self.prepared
-        key = state_key("score", self._root(), criterion)
+        key = state_key("score", self._root(), criterion, *([p.target.name] if depends_on_target(criterion) else []))
         started = time.monotonic()
         with self.cache.computing(key):
             found = self.cache.get(key)
             if found is None:
-                values = scores_of(p.model, p.graph, criterion, p.task)
+                values = scores_of(p.model, p.graph, criterion, p.task, p.target)
                 self.cache.put(key, lambda folder: np.savez(str(folder / "scores.npz"), allow_pickle=False, **values))
             else:
                 with np.load(found / "scores.npz", allow_pickle=False) as stored:

@@ -16,13 +16,15 @@ from compressors.errors import CompressionError
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.shapes import Shapes
 from compressors.quantization.assignment import assign
-from compressors.quantization.sensitivity import BITS, SensitivityTable, is_stored
+from compressors.quantization.sensitivity import BITS, SensitivityTable
 from compressors.targets import target_named
-from compressors.targets.storage import effective_granularity
 
 __all__ = ["Mixed", "alternatives", "mixed_bits"]
 
 Integers = NDArray[np.int64]
+
+_WHOLE = 8
+"""Bits whose bytes are known without the format: one for each weight, and scales."""
 
 # Looking for entry points reads the metadata of every installed package, and runtimes have no state.
 _target = cache(target_named)
@@ -32,10 +34,10 @@ class Mixed(pydantic.BaseModel):
     """What the weights may have together; give one of the two.
 
     Attributes:
-        budget_bits: mean width of the integers, each as the format stores it; scales and zero points, which come on top, do not depend on it. What every
-            weight in 8 bits needs is 8.
+        budget_bits: mean width of the integers as the format stores them, up to 8; scales and zero points, which come on top and are the same for all
+            widths, do not count.
         budget_bytes: of the whole model as the format stores it, as in ``size_bytes``.
-        choices: widths that a weight may have; those that the format stores in a wider container are left out.
+        choices: widths that a weight may have; those that the format stores in the container of a wider one are left out.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -67,42 +69,44 @@ def mixed_bits(mixed: Mixed, graph: ModelGraph, table: SensitivityTable, edit: G
         CompressionError: the budget is too small, or the format stores none of the choices.
     """
     target = _target(table.target)
-    choices = sorted(set(mixed.choices))
     decisions = _decisions(graph, edit, sites)
+    widths = np.array(sorted({*mixed.choices, _WHOLE}))
     shapes = edit.shapes(graph)
-    granularity = effective_granularity(graph, shapes)[0]
-    elements = np.array([_elements(graph, shapes, site) for site in range(len(graph.sites))])
-    losses = np.full((len(decisions), len(choices)), np.nan)
-    for d, together in enumerate(decisions):
-        there = [i for i in together if graph.sites[i].elements.evaluate(shapes.widths)[0]]
-        for c, bits in enumerate(choices):
-            if all(is_stored(target, bits, operator=graph.sites[i].operator, granularity=int(granularity[i])) for i in there):
-                losses[d, c] = sum(table.losses[graph.sites[i].name][BITS.index(bits)] for i in there)
-    stored = np.isfinite(losses)
-    for together in (decisions[d] for d in np.flatnonzero(~stored.any(1))):
-        said = " or ".join(map(str, choices))
-        raise CompressionError(f"quantize: mixed: {target.name} stores {graph.sites[together[0]].name} in no {said} bits as such; accepted: choices with 8")
-    many = np.array([sum(elements[i] for i in together) for together in decisions])
-    if mixed.budget_bits is not None:
-        costs, budget, unit = many[:, None] * np.array(choices, dtype=np.float64), mixed.budget_bits * many.sum(), max(float(many.sum()), 1.0)
+    elements = np.array([int(site.elements.evaluate(shapes.widths)[0]) for site in graph.sites])
+    columns = [BITS.index(bits) if bits in mixed.choices else None for bits in widths]
+    losses = np.array([_losses(graph, table, [i for i in together if elements[i]], columns) for together in decisions])
+    stored = target.stored_bytes(graph, alternatives(graph, edit, decisions, widths)).astype(np.float64)
+    costs = stored[1:].reshape(losses.shape) - stored[0]
+    losses[_pointless(losses, costs)] = np.nan
+    if not (there := np.isfinite(losses)).any(1).all():
+        name = graph.sites[decisions[int(there.any(1).argmin())][0]].name
+        has = " or ".join(str(bits) for bits, loss in zip(BITS, table.losses[name], strict=True) if np.isfinite(loss))
+        said = " or ".join(map(str, mixed.choices))
+        raise CompressionError(
+            f"quantize: mixed: {target.name} stores {name} in no {said} bits; accepted: {f'choices with {has}' if has else 'another target'}"
+        )
+    least = float(np.where(there, costs, np.inf).min(1).sum())
+    if mixed.budget_bytes is not None:
+        # What else is stored, and the sites in their fewest bits, is part of every sum.
+        budget, said, possible = mixed.budget_bytes - stored[0], f"budget_bytes {mixed.budget_bytes:,.10g}", stored[0] + least
     else:
-        assert mixed.budget_bytes is not None, "one budget is given"
-        bytes_ = target.stored_bytes(graph, alternatives(graph, edit, decisions, choices)).astype(np.float64)
-        # What else is stored, and the sites at their first choice, is part of every sum.
-        costs, budget, unit = bytes_[1:].reshape(losses.shape) - bytes_[0], mixed.budget_bytes - bytes_[0], 1.0
-    least = np.where(stored, costs, np.inf).min(1).sum()
+        assert mixed.budget_bits is not None, "one budget is given"
+        own = np.array([graph.sites[i].folded or graph.sites[i].own.evaluate(shapes.widths)[0] for together in decisions for i in together])
+        many = float((own * elements[np.concatenate(decisions)]).sum())
+        # Integers of 8 bits are stored as such by every format.
+        whole = many - float(costs[:, -1].sum())
+        budget, said = mixed.budget_bits / 8 * many - whole, f"budget_bits {mixed.budget_bits:.10g}"
+        possible = 8 * (whole + least) / max(many, 1.0)
     if least > budget:
-        name, given = ("budget_bits", mixed.budget_bits) if mixed.budget_bits is not None else ("budget_bytes", mixed.budget_bytes)
-        least = least / unit if mixed.budget_bits is not None else least + bytes_[0]
-        widths = ", ".join(str(b) for b, there in zip(choices, stored.any(0), strict=True) if there)
-        raise CompressionError(f"quantize: mixed.{name} {given:,.10g} is too small; accepted: at least {least:,.10g} ({target.name} stores {widths} bits)")
+        names = ", ".join(str(bits) for bits, any_ in zip(widths, there.any(0), strict=True) if any_)
+        raise CompressionError(f"quantize: mixed.{said} is too small; accepted: at least {possible:,.10g} ({target.name} stores {names} bits)")
     found = edit.weight_bits.copy()
     for together, choice in zip(decisions, assign(losses, costs, budget), strict=True):
-        found[list(together)] = choices[choice]
+        found[list(together)] = widths[choice]
     return found
 
 
-def alternatives(graph: ModelGraph, edit: GraphEdit, decisions: Sequence[Sequence[int]], choices: Sequence[int]) -> Shapes:
+def alternatives(graph: ModelGraph, edit: GraphEdit, decisions: Sequence[Sequence[int]], choices: Sequence[int] | Integers) -> Shapes:
     """What any cost of ``assign`` can be priced on: all decisions at their first choice, then for each decision each choice, with all others at the first.
 
     Args:
@@ -135,7 +139,14 @@ def _decisions(graph: ModelGraph, edit: GraphEdit, sites: Sequence[int]) -> list
     return [tuple(group) for group in together.values()]
 
 
-def _elements(graph: ModelGraph, shapes: Shapes, site: int) -> int:
-    found = graph.sites[site]
-    own = 1 if found.folded else int(found.own.evaluate(shapes.widths)[0])
-    return own * int(found.elements.evaluate(shapes.widths)[0])
+def _losses(graph: ModelGraph, table: SensitivityTable, there: Sequence[int], columns: Sequence[int | None]) -> list[float]:
+    """Of sites together, in some columns of the table; what is not there loses nothing."""
+    rows = [table.losses[graph.sites[i].name] for i in there]
+    return [np.nan if column is None else float(sum(row[column] for row in rows)) for column in columns]
+
+
+def _pointless(losses: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which choices cost no less than a wider one: they are stored in a wider container. Both ``[decisions, widths]``, widths ascending."""
+    wider = np.full_like(costs, np.inf)
+    wider[:, :-1] = np.minimum.accumulate(np.where(np.isfinite(losses), costs, np.inf)[:, :0:-1], axis=1)[:, ::-1]
+    return costs >= wider

@@ -28,7 +28,7 @@ from compressors.targets.site_spec import CHANNEL, TENSOR, WeightRange
 from compressors.targets.storage import effective_granularity
 from compressors.targets.target import Target
 
-__all__ = ["BITS", "SENSITIVITY", "SensitivityTable", "criterion_of", "is_stored", "sensitivities"]
+__all__ = ["BITS", "SENSITIVITY", "SensitivityTable", "criterion_of", "sensitivities"]
 
 SENSITIVITY = "sensitivity:"
 """A score is called this, and how the weights are quantized."""
@@ -38,8 +38,8 @@ BITS: tuple[Literal[2, 3, 4, 8], ...] = (2, 3, 4, 8)
 
 _TARGET = "target:"
 _FEWEST, _MOST = 16, 256
-_WORK = 5e12
-"""Multiply-accumulates that a table may take; so many that a core of a server needs some three minutes for them."""
+_WORK = 4e12
+"""Multiply-accumulates that a table takes, where that allows any examples at all: some two minutes of a server's core."""
 _OUTPUTS = 2**24
 """Elements of outputs that are kept to compare with."""
 _BATCH = 16
@@ -72,7 +72,7 @@ class SensitivityTable:
         return cls(about.removeprefix(_TARGET), int(scores[about][0]), {name: values for name, values in scores.items() if name != about})
 
 
-def is_stored(target: Target, bits: int, *, operator: str, granularity: int) -> bool:
+def _is_stored(target: Target, bits: int, *, operator: str, granularity: int) -> bool:
     """Whether the format stores this width as such, and not in a wider container."""
     try:
         return target.container_bits(bits, operator=operator, granularity=granularity) == bits
@@ -106,7 +106,7 @@ def sensitivities(model: nn.Module, graph: ModelGraph, criterion: str, data: Tra
     whole = GraphEdit.identity(graph)
     effective = effective_granularity(graph, replace(whole, granularity=np.full(len(graph.sites), granularity)).shapes(graph))[0]
     widths = {
-        site.name: [bits for bits in BITS if is_stored(target, bits, operator=site.operator, granularity=int(effective[i]))]
+        site.name: [bits for bits in BITS if _is_stored(target, bits, operator=site.operator, granularity=int(effective[i]))]
         for i, site in enumerate(graph.sites)
     }
     runs = 1 + sum(map(len, widths.values()))

@@ -14,6 +14,7 @@ from search.commands.arguments import Subparsers, add_command, add_experiment
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from search.bit_sensitivity import BitSensitivity
     from search.experiment import Experiment
     from search.sensitivity import Cut, Sensitivity
 
@@ -31,7 +32,7 @@ def register(subparsers: Subparsers) -> None:
         subparsers, "trace", run, "show prunable axes, blocks, quantization sites and the cost on each device", "compareto trace quickstart --sensitivity"
     )
     add_experiment(parser)
-    parser.add_argument("--sensitivity", action="store_true", help="cut every axis alone, without recovery, and show the quality that it costs; evaluates")
+    parser.add_argument("--sensitivity", action="store_true", help="cut every axis and quantize every weight alone, without recovery, and show what it costs")
     parser.add_argument("--depth", type=_depth, metavar="N", help="add up over N components of module names instead of the model's own blocks")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="json has every axis, site and kernel")
 
@@ -48,17 +49,20 @@ def run(args: argparse.Namespace) -> int:
 
     experiment = Experiment.load(args.experiment, args.overrides)
     if args.sensitivity:
-        graph, example_inputs, sensitivity = _profiled(experiment)
+        graph, example_inputs, sensitivity, bits = _profiled(experiment)
     else:
         loaded = load_experiment(experiment)
-        graph, example_inputs, sensitivity = loaded.graph, loaded.task.example_inputs, None
+        graph, example_inputs, sensitivity, bits = loaded.graph, loaded.task.example_inputs, None, None
     described = describe(graph, example_inputs, [device_named(key) for key in experiment.devices], target_named(experiment.target), args.depth)
     if args.format == "json":
-        print(json.dumps(described if sensitivity is None else {**described, "sensitivity": sensitivity.to_plain()}, indent=1))
+        profiles = {"sensitivity": sensitivity, "bit_sensitivity": bits}
+        print(json.dumps({**described, **{name: found.to_plain() for name, found in profiles.items() if found is not None}}, indent=1))
     else:
         _show(described)
         if sensitivity is not None:
             _show_sensitivity(sensitivity, described)
+        if bits is not None:
+            _show_bits(bits)
     return 0
 
 
@@ -68,8 +72,9 @@ def _depth(text: str) -> int:
     return int(text)
 
 
-def _profiled(experiment: Experiment) -> tuple[Any, Any, Sensitivity]:
-    """Graph and inputs, as they are without a profile, and the profile; says on stderr how far it is."""
+def _profiled(experiment: Experiment) -> tuple[Any, Any, Sensitivity, BitSensitivity]:
+    """Graph and inputs, as they are without a profile, and the profiles; says on stderr how far they are."""
+    from search.bit_sensitivity import bit_profile, first_quantization
     from search.cache import Cache
     from search.preparing import prepare
     from search.sensitivity import first_criterion, profile
@@ -78,8 +83,11 @@ def _profiled(experiment: Experiment) -> tuple[Any, Any, Sensitivity]:
     with _saying() as say:
         cache = Cache()
         prepared = prepare(experiment, cache, say)
-        found = profile(StageRunner(prepared, cache, say), first_criterion(experiment), say)
-    return prepared.graph, prepared.task.example_inputs, found
+        runner = StageRunner(prepared, cache, say)
+        found = profile(runner, first_criterion(experiment), say)
+        say(f"quantizing {len(prepared.graph.sites)} weights, one at a time")
+        bits = bit_profile(runner, first_quantization(experiment))
+    return prepared.graph, prepared.task.example_inputs, found, bits
 
 
 @contextmanager
@@ -240,3 +248,18 @@ def _lost(cut: Cut, scale: float) -> str:
     # Zero is added so that what rounds to nothing has no sign.
     value, low, high = (f"{round(scale * x, 1) + 0.0:.1f}" if scale == 100 else f"{x:.3g}" for x in (cut.lost.value, cut.lost.low, cut.lost.high))
     return f"{value} ({low}..{high})"
+
+
+def _show_bits(found: BitSensitivity) -> None:
+    scales = {"tensor": "one scale a tensor", "channel": "one scale a channel"}.get(str(found.granularity), f"groups of {found.granularity}")
+    title = (
+        f"Mean change of the outputs where one weight alone is quantized, {scales}, nearest integers "
+        f"(Kullback-Leibler divergence in millinats, {found.examples:,} calibration examples, widths that {found.target} stores)"
+    )
+    rows = [(site.name, site.operator, site.elements, *(_millinats(site.lost, bits) for bits in found.bits)) for site in found.sites]
+    _table(title, ("weight", "operator", "weights>", *(f"{bits} bits>" for bits in found.bits)), rows)
+
+
+def _millinats(lost: Mapping[int, float | None], bits: int) -> str:
+    value = lost.get(bits, float("nan"))
+    return "not finite" if value is None else "-" if value != value else f"{1000 * value:.3g}"

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from compressors.errors import UserError
+from compressors.recipe import Recipe
+from search.recipe_check import recipe_problems
 from search.space import Space
 
 PLAIN: list[dict[str, Any]] = [
@@ -148,3 +150,15 @@ def test_values_outside_of_the_space_are_refused(name: str, value: Any) -> None:
     values = {**space().sample(np.random.default_rng(0)), name: value}
     with pytest.raises(UserError, match=r"accepted|unknown"):
         space().normalise(values)
+
+
+def test_the_budget_of_mixed_precision_can_be_searched() -> None:
+    plain = [{"quantize": {"mixed": {"budget_bits": {"uniform": [3, 8]}, "choices": {"choice": [[2, 4, 8], [4, 8]]}}}}]
+    assert recipe_problems(plain) == []
+    searched = Space.from_plain(plain)
+    assert [d.name for d in searched.dimensions] == ["quantize.mixed.budget_bits", "quantize.mixed.choices"]
+    recipe = searched.recipe({"quantize.mixed.budget_bits": 4.5, "quantize.mixed.choices": [4, 8]})
+    assert recipe.to_plain()[0]["quantize"]["mixed"] == {"budget_bits": 4.5, "budget_bytes": None, "choices": [4, 8]}
+    assert Recipe.from_plain(recipe.to_plain()) == recipe
+    (problem,) = recipe_problems([{"quantize": {"mixed": {"budget_bit": {"uniform": [3, 8]}, "budget_bits": 4}}}])
+    assert "did you mean 'budget_bits'?" in problem

@@ -141,3 +141,24 @@ def test_outputs_that_are_not_finite_are_a_divergence_and_leave_no_result(runner
         with pytest.raises(DivergedError, match="outputs on search are not finite"):
             runner.run(Recipe.from_plain([PRUNE]))
     assert computed(runner, PRUNE) == ["evaluate"]
+
+
+MIXED = {"quantize": {"activation_bits": "float", "mixed": {"budget_bits": 5}}}
+
+
+def test_sensitivities_are_measured_once_for_all_budgets(runner: StageRunner, prepared: Prepared) -> None:
+    measured = "score sensitivity:channel:symmetric:mse"
+    assert computed(runner, MIXED) == [measured, "evaluate"]
+    fresh = StageRunner(prepared, runner.cache)
+    assert computed(fresh, {"quantize": {**MIXED["quantize"], "mixed": {"budget_bits": 6}}}) == ["evaluate"]
+    assert computed(fresh, PRUNE, MIXED) == ["score l2", "prune", "evaluate"]
+    assert computed(StageRunner(prepared, runner.cache), MIXED) == []
+
+
+def test_what_is_made_has_the_planned_bits_and_their_bytes(runner: StageRunner, prepared: Prepared) -> None:
+    recipe = Recipe.from_plain([PRUNE, MIXED])
+    planned = runner.plan(recipe)[-1]
+    made = runner.model(recipe).compareto_structure["quantize"]["weight_bits"]
+    assert made == {site.name: int(planned.weight_bits[i]) for i, site in enumerate(prepared.graph.sites)}
+    assert set(made.values()) == {4, 8}
+    assert runner.run(recipe).metrics["size_bytes"] == runner.price(recipe)["size_bytes"]

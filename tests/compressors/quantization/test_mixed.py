@@ -108,8 +108,13 @@ def test_widths_that_the_format_does_not_store_are_no_choices(graph, scores):
     assert set(planned(graph, scores, by_channel)[0].weight_bits) == {4, 8}
     with pytest.raises(CompressionError, match=r"mixed.budget_bits 3.5 is too small; accepted: at least 4 \(onnxruntime stores 4, 8 bits\)"):
         planned(graph, scores, Quantize(mixed={"budget_bits": 3.5}, activation_bits="float"))
-    with pytest.raises(CompressionError, match=r"onnxruntime stores layers.0.weight in no 3 bits as such; accepted: choices with 8"):
+    with pytest.raises(CompressionError, match=r"onnxruntime stores layers.0.weight in no 3 bits; accepted: choices with 2 or 4 or 8"):
         planned(graph, scores, step(choices=[3], budget_bits=4))
+
+
+def test_a_runtime_that_stores_floats_has_no_widths_to_choose(model):
+    with pytest.raises(CompressionError, match=r"torch stores layers.0.weight in no 4 or 8 bits; accepted: another target"):
+        compress(model, [{"quantize": {"mixed": {"budget_bits": 4, "choices": [4, 8]}}}], INPUTS, Data(), target="torch")
 
 
 def test_a_budget_that_nothing_fits_names_the_least(graph, scores):

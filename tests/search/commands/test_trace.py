@@ -50,10 +50,14 @@ def test_a_profile_adds_a_table_that_is_sorted_and_says_how_far_it_is(capsys: py
     printed = capsys.readouterr()
     table = printed.out.partition("accuracy lost, points, where one axis alone is cut by l2, without recovery (search, 500 examples")[2]
     assert "90 % intervals" in table
-    rows = [line.split() for line in table.splitlines() if line.startswith(("stem", "body"))]
+    rows = [line.split() for line in table.partition("Mean change")[0].splitlines() if line.startswith(("stem", "body"))]
     assert sorted(row[0] for row in rows) == ["body.0.0", "body.1.0", "body.2.0", "stem.0"]
     assert "16 -> 12, 8" in next(line for line in table.splitlines() if line.startswith("stem"))
     assert "8/8  " in printed.err
+    bits = printed.out.partition("Mean change of the outputs where one weight alone is quantized, one scale a channel, nearest integers")[2]
+    assert "widths that onnxruntime stores" in bits
+    assert re.search(r"4 bits +8 bits\n", bits)
+    assert sum(line.startswith(("stem", "body", "head")) for line in bits.splitlines()) == 5
 
 
 def test_a_narrow_terminal_breaks_no_figure(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +75,7 @@ def test_json_is_nothing_but_json_and_has_the_profile(capsys: pytest.CaptureFixt
     assert run("--format", "json", "--sensitivity", "--depth", "1") == 0
     described = json.loads(capsys.readouterr().out)
     assert len(described["sensitivity"]["cuts"]) == 8
+    assert {site["name"] for site in described["bit_sensitivity"]["sites"]} == {site["name"] for site in described["sites"]}
     assert {a["name"] for a in described["axes"] if a["fixed"] is None} == {c["axis"] for c in described["sensitivity"]["cuts"]}
     assert sum(b["bytes"] for b in described["blocks"]) == described["bytes"]
 
