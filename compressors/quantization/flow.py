@@ -19,6 +19,7 @@ from compressors.context import Context
 from compressors.errors import DivergedError, UserError
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.surgery import weight_names
+from compressors.quantization.layerwise import refine
 from compressors.quantization.quantizer import SiteQuantizer, WeightQuantizer
 from compressors.targets.exported import PREFIX, ExportedModel, capture, run_captured
 from compressors.targets.site_spec import SiteMethod, SiteSpec
@@ -133,6 +134,7 @@ def quantize(model: nn.Module, edit: GraphEdit, context: Context, batches: Calla
     _observe(prepared, batches(), checked=context.data is not None)
     for quantizer in prepared.quantizers.values():
         quantizer.freeze()
+    refine(prepared.module, {key: site.method for key, site in prepared.sites.items()}, batches(), seed=context.seed, log=context.log)
     return finished(prepared, model, context.graph, edit, context.target, context.example_inputs)
 
 
