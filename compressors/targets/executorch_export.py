@@ -14,7 +14,7 @@ from compressors.errors import UnexportableError, UserError
 from compressors.targets.executorch_packing import pack
 from compressors.targets.executorch_partitioning import partitioners
 from compressors.targets.executorch_quiet import quiet
-from compressors.targets.executorch_rewriting import infer_batches, keep_pooled_dimensions, plain_attention, set_shapes
+from compressors.targets.executorch_rewriting import drop_whole_slices, infer_batches, keep_pooled_dimensions, plain_attention, set_shapes
 from compressors.targets.executorch_session import ANY_BATCH, INPUTS, MISSING
 from compressors.targets.exported import ExportedModel, capture, fold_batch_norms
 
@@ -48,7 +48,7 @@ def export_executorch(model: nn.Module, example_inputs: Mapping[str, Tensor], fo
         raise UserError(MISSING) from error
     examples = tuple(value if len(value) > 1 else value.repeat(2, *[1] * (value.ndim - 1)) for value in example_inputs.values())
     with quiet(), torch.no_grad():
-        module = pack(plain_attention(keep_pooled_dimensions(set_shapes(module, examples))))
+        module = pack(plain_attention(keep_pooled_dimensions(set_shapes(drop_whole_slices(module), examples))))
         try:
             content = _lowered(*_program(module, examples, tuple(example_inputs.values())), tuple(example_inputs))
         except Exception as error:

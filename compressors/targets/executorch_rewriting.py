@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-__all__ = ["infer_batches", "keep_pooled_dimensions", "plain_attention", "set_shapes"]
+__all__ = ["drop_whole_slices", "infer_batches", "keep_pooled_dimensions", "plain_attention", "set_shapes"]
 
 _aten = torch.ops.aten
 _MASKED = -1e30
 """Added to a score it leaves a probability of exactly zero, and a row where every key is masked finite."""
+
+_ALL = 2**63 - 1
 
 
 def set_shapes(module: fx.GraphModule, examples: Sequence[Tensor]) -> fx.GraphModule:
@@ -38,6 +40,17 @@ def keep_pooled_dimensions(module: fx.GraphModule) -> fx.GraphModule:
             pooled = _call(module, _aten.mean.dim, (node.args[0], [2, 3], True))
             flat = _call(module, _aten.view.default, (pooled, [-1, images.shape[1]]))
         _replace(module, node, flat)
+    return _recompiled(module)
+
+
+def drop_whole_slices(module: fx.GraphModule) -> fx.GraphModule:
+    """Slices that keep everything are left out, in place: XNNPACK takes none where the batch varies, so that each ends a piece of the graph."""
+    nodes: list[Any] = [node for node in module.graph.nodes if node.target is _aten.slice.Tensor]
+    for node in nodes:
+        source, _, start, end, step, *_ = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+        if not start and (end is None or end == _ALL) and step == 1:
+            node.replace_all_uses_with(source)
+            module.graph.erase_node(node)
     return _recompiled(module)
 
 

@@ -69,14 +69,15 @@ class Exported:
         return {name for name in self.operators if name.startswith("portable.")}
 
 
+LITTLE = {"weight_bits": 2, "symmetric": False}
+STATIC = {"overrides": {"*embeddings*": LITTLE, "*intermediate*": {**LITTLE, "activation_bits": "float"}, "*query*": {"weight_bits": 4}}}
 AT_RUN_TIME = {"weight_bits": 4, "mode": "dynamic", "granularity": 32, "overrides": {"*attention*": {"weight_bits": 8}}}
 CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor], list[dict[str, Any]]]] = {
     "images fp32": (residual, IMAGES, []),
     "images int8": (residual, IMAGES, [{}]),
     "texts fp32": (bert, TOKENS, []),
-    "texts int8": (bert, TOKENS, [{}]),
+    "texts static": (bert, TOKENS, [STATIC]),
     "texts at run time": (bert, TOKENS, [AT_RUN_TIME]),
-    "texts mixed": (bert, TOKENS, [{"weight_bits": 2, "activation_bits": "float", "symmetric": False}, {"weight_bits": 4, "include": "*attention*"}]),
 }
 
 
@@ -133,12 +134,11 @@ def test_linear_layers_read_the_weights_that_were_asked_for(exported: Any) -> No
     linear = {name: {k: v for k, v in exported(name).operators.items() if "FullyConnected" in k} for name in CASES if "texts" in name}
     assert linear == {
         "texts fp32": {"xnnpack.FullyConnected[fp32 x fp32]": 8},
-        "texts int8": {"xnnpack.FullyConnected[qint8 x qcint8]": 8},
+        "texts static": {f"xnnpack.FullyConnected[{types}]": n for types, n in (("qint8 x qcint8", 6), ("qint8 x qcint4", 1), ("fp32 x qcint4", 1))},
         "texts at run time": {"xnnpack.FullyConnected[qdint8 x qcint8]": 4, "xnnpack.FullyConnected[qdint8 x qbint4]": 4},
-        "texts mixed": {"xnnpack.FullyConnected[fp32 x qcint4]": 4, "xnnpack.FullyConnected[qint8 x qcint4]": 4},
     }
     assert exported("texts at run time").operators["portable.quantized_decomposed::embedding_4bit"] == 3
-    assert exported("texts mixed").operators["portable.quantized_decomposed::embedding_2bit"] == 3
+    assert exported("texts static").operators["portable.quantized_decomposed::embedding_2bit"] == 3
 
 
 def test_attention_stays_with_xnnpack(exported: Any) -> None:
@@ -148,7 +148,7 @@ def test_attention_stays_with_xnnpack(exported: Any) -> None:
 
 
 def test_what_is_not_as_asked_is_said(exported: Any) -> None:
-    said = "\n".join(exported("texts mixed").lines)
+    said = "\n".join(exported("texts static").lines)
     assert "simulated: 2 bits are stored as 4" in said
     assert "symmetric: XNNPACK's weights have no zero point" in said
     graph = trace(residual(), IMAGES)
