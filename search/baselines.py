@@ -23,7 +23,7 @@ def baseline_recipes(space: Space, runner: StageRunner) -> dict[str, list[dict[s
     """
     found: dict[str, list[dict[str, Any]]] = {
         "fp32": [],
-        "fp16": [{"quantize": {"weight_bits": 16, "activation_bits": 16}}],
+        "fp16": [{"quantize": {"weight_bits": 16, "activation_bits": 32}}],
         "int8": [{"quantize": {"weight_bits": 8, "activation_bits": 8}}],
         "int4": [{"quantize": {"weight_bits": 4, "activation_bits": 8}}],
     }
