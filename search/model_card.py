@@ -124,7 +124,7 @@ def _plain_use(signature: Mapping[str, Any]) -> str:
             f'from executorch.runtime import Runtime\n\nmodel = Runtime.get().load_program("{model}").load_method("forward")\n'
             f"logits = model.execute([{', '.join(names)}])[0]  # torch tensors"
         ),
-    }.get(signature["runtime"], f'import compareto as cp\n\nmodel = cp.load("{model}")')
+    }.get(signature["runtime"], 'import compareto as cp\n\nmodel = cp.load("this folder")  # model=a fresh instance, where it is from a factory')
 
 
 def _needs(signature: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ def bench_command(model: Path) -> list[str]:
         return [sys.executable, "-P", str(Path(__file__).with_name("bench.py")), "--model", str(model)]
     signature = model.parent / SIGNATURE
     runtime = json.loads(signature.read_text(encoding="utf-8"))["runtime"] if signature.is_file() else "torch"
-    return [sys.executable, "-P", "-m", "search.target_bench", runtime, "--model", str(model)]
+    return [sys.executable, "-P", "-m", "search.target_bench", runtime, str(model.parent), "--model", str(model)]
 
 
 def run_json(command: list[str]) -> Any:

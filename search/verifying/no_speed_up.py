@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from compressors.targets import target_named
 
@@ -25,10 +28,20 @@ def reasons(model: Path, plain: Path, runtime: str) -> list[str]:
     """
     if model.suffix == ".onnx":
         return _of_onnx(model, plain)
-    count = getattr(target_named(runtime), "executed_operators", None)
+    count = _counter(runtime)
     if count is None:
         return [f"{runtime} does not say which kernels it runs"]
     return _of_operators(count(model), count(plain)) or ["no operator of it explains that: at this size the time may go into calls rather than into arithmetic"]
+
+
+def _counter(runtime: str) -> Any:
+    """What counts the operators that a file runs: the target's, or that of the module beside it; None where there is neither."""
+    target = target_named(runtime)
+    found = getattr(target, "executed_operators", None)
+    if found is None:
+        with suppress(ImportError):
+            found = getattr(import_module(f"{type(target).__module__}_file"), "executed_operators", None)
+    return found
 
 
 def _of_onnx(model: Path, plain: Path) -> list[str]:

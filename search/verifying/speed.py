@@ -118,6 +118,8 @@ def _both(name: str, runs: Sequence[Mapping[str, Any]], figure: Callable[[Mappin
 def _raw_checks(artifact: Artifact, timing: Timing, against: list[str], log: Callable[[str], None]) -> list[Check]:
     if not read_raw(artifact.folder):
         return [Check("end_to_end_ms", None, None, kept=None, note="not checked, the artifact has no raw inputs")]
+    if artifact.signature["runtime"] == "torch":
+        return [Check("end_to_end_ms", None, None, kept=None, note="not checked, load_artifact opens no checkpoint whose architecture is the experiment's")]
     log("from raw inputs")
     command = [sys.executable, "-P", "-m", "search.verifying.end_to_end", str(artifact.folder), *against, *timing.options]
     runs = [run_json(command) for _ in range(timing.processes)]

@@ -27,7 +27,7 @@ def test_other_runtimes_are_timed_by_the_same_program(artifact, tmp_path):
     model = tmp_path / "model.other"
     model.write_bytes((artifact / "model.onnx").read_bytes())
     (tmp_path / "signature.json").write_text(json.dumps({"runtime": "onnxruntime"}))
-    assert bench_command(model)[-4:] == ["search.target_bench", "onnxruntime", "--model", str(model)]
+    assert bench_command(model)[-5:] == ["search.target_bench", "onnxruntime", str(tmp_path), "--model", str(model)]
     found = bench(model, "--seconds", "0", "--threads", "1", examples=artifact / "examples.npz")
     assert found["runtime"] == "onnxruntime"
     assert found["outputs"]["relative_difference"] < 1e-3
