@@ -7,7 +7,12 @@ def mobilenet_v2() -> nn.Module:
     """MobileNetV2 [Sandler2018], as it is for larger images: 2.2 million parameters."""
     from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
-    return MobileNetV2ForImageClassification(MobileNetV2Config(image_size=32, tf_padding=False, num_labels=10, classifier_dropout_prob=0.0))
+    model = MobileNetV2ForImageClassification(MobileNetV2Config(image_size=32, tf_padding=False, num_labels=10, classifier_dropout_prob=0.0))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # TensorFlow's 0.997 counts the other way: with it, the running statistics are those of the last batch.
+            module.momentum = 0.05
+    return model
 
 
 def vit_tiny() -> nn.Module:
