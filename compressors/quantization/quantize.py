@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit, Scores
 from compressors.context import Context
-from compressors.errors import CompressionError, UserError
+from compressors.errors import CompressionError
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.patterns import unmatched_patterns
 from compressors.quantization.mixed import Mixed, mixed_bits
@@ -149,7 +149,6 @@ class Quantize(Compressor):
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
         """The quantized model: an exported graph from here on, unless every weight has 16 bits."""
         self._log_unsupported(edit, context)
-        _check_sizes(context)
         # An exported graph cannot be annotated twice: a second step starts from the live model again, and the edit holds what both decided.
         live = getattr(model, "compareto_live", model)
         # torchao takes a second to import; whoever only reads recipes does not wait for it.
@@ -177,18 +176,6 @@ def prepared_state(model: nn.Module) -> dict[str, Tensor]:
     """Weights, scales and zero points from which ``flow.restore`` converts the same model again; of a model that is not quantized its state."""
     state = getattr(model, "prepared_state", None)
     return dict(state) if state is not None else dict(model.state_dict())
-
-
-def _check_sizes(context: Context) -> None:
-    """An exported graph takes any batch but one size of example: that of the workload."""
-    batch = None if context.data is None else next(iter(context.data.batches("calibration")), None)
-    for name, value in () if batch is None else batch.inputs.items():
-        asked = context.example_inputs[name].shape[1:]
-        if value.shape[1:] != asked:
-            raise UserError(
-                f"quantize: an example's {name!r} is {list(value.shape[1:])} in the data but {list(asked)} in the workload; "
-                "accepted: the same size, since a quantized model takes only one (workload.sequence: that of data.preprocessing)"
-            )
 
 
 def _calibration(context: Context, edit: GraphEdit) -> Iterator[dict[str, Tensor]]:

@@ -138,8 +138,8 @@ def test_data_of_another_size_than_the_workload_is_refused(mode: str) -> None:
         def batches(self, split: str, **_: Any) -> Any:
             yield Batch({"x": torch.zeros(2, 2, 9)}, torch.zeros(2, dtype=torch.long))
 
-    with pytest.raises(UserError, match=r"an example's 'x' is \[2, 9\] in the data but \[2, 5\] in the workload"):
-        compress(Small().eval(), [{"quantize": {"mode": mode}}], {"x": torch.zeros(2, 2, 5)}, Longer())
+    with pytest.raises(UserError, match=r"x is 2x2x9; the exported model takes batchx2x5"):
+        compress(Small().eval(), [{"quantize": {"mode": mode}}], {"x": torch.zeros(2, 2, 5)}, Longer())(x=torch.zeros(2, 2, 9))
 
 
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
