@@ -109,6 +109,17 @@ class OnnxRuntime(Target):
 
         return lower_dynamic(lower_groups(module))
 
+    def rounded_at_run_time(self, x: Tensor, granularity: int) -> Tensor:
+        """As ``MatMulNBits`` rounds each group of a row, and ``DynamicQuantizeLinear`` the whole tensor."""
+        from compressors.targets.onnx_dynamic import dynamic_quantize
+        from compressors.targets.onnx_groups import rounded_groups
+
+        if granularity > 0:
+            return rounded_groups(x, granularity)
+        integers, scale, zero_point = dynamic_quantize(x)
+        rounded: Tensor = (integers.float() - zero_point.float()) * scale
+        return rounded
+
     def export(self, model: nn.Module, example_inputs: Mapping[str, Tensor], folder: Path) -> Path:
         """See ``export_onnx``."""
         from compressors.targets.onnx_export import export_onnx
@@ -122,9 +133,10 @@ class OnnxRuntime(Target):
         return OnnxSession(path, threads)
 
     def file_bytes(self, path: Path) -> int:
-        """Bytes of weights, scales and biases in the file."""
+        """Bytes of weights, scales and biases in the file, and in the encoder's beside a decoder."""
         import onnx
 
+        from compressors.targets.onnx_generation import encoder_beside
         from compressors.targets.onnx_packing import weight_bytes
 
-        return weight_bytes(onnx.load(path))
+        return sum(weight_bytes(onnx.load(file, load_external_data=False)) for file in (path, encoder_beside(path)) if file is not None)
