@@ -16,7 +16,7 @@ from compressors.errors import CompressionError
 from compressors.graph.model_graph import ModelGraph
 from compressors.training import Schedule, TrainingSpec, train
 
-__all__ = ["Distill", "soft_loss"]
+__all__ = ["Distill", "soft_loss", "teach"]
 
 _PositiveInt = Annotated[int, pydantic.Field(gt=0)]
 _Positive = Annotated[float, pydantic.Field(gt=0)]
@@ -78,47 +78,63 @@ class Distill(Compressor):
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:  # noqa: ARG002 - the model is already cut
         """A trained copy."""
-        if context.data is None:
-            raise CompressionError("distill needs training data; pass data")
-        if self.alpha > 0 and context.teacher is None:
-            raise CompressionError("distill with alpha above 0 needs a teacher")
-        data, teacher = context.data, context.teacher
         student = copy.deepcopy(model)
-        if teacher is not None:
-            teacher.eval().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-        def loss(logits: Tensor, batch: Batch) -> Tensor:
-            total = torch.zeros((), device=logits.device)
-            if self.alpha < 1:
-                total = total + (1 - self.alpha) * data.loss(logits, batch)
-            if self.alpha > 0:
-                assert teacher is not None
-                with torch.no_grad():
-                    target = logits_of(teacher(**batch.inputs))
-                total = total + self.alpha * soft_loss(logits, target, batch.labels, self.temperature)
-            return total
-
         sparsity = 1 - sum(p.numel() for p in student.parameters()) / context.graph.parameters
-        baseline = data.score(teacher, "search")[1] if teacher is not None else None
-        spec = TrainingSpec(
-            epochs=self.epochs,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            optimizer=self.optimizer,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-            clip=self.clip,
-        )
-        return train(
-            student,
-            data,
-            spec,
-            loss=loss,
-            seed=context.seed,
-            budget=context.budget,
-            device=context.device,
-            log=context.log,
-            prefix=f"sparsity {sparsity:.1%}, ",
-            baseline=baseline,
-        )
+        return teach(student, self, context, prefix=f"sparsity {sparsity:.1%}, ")
+
+
+def teach(student: nn.Module, step: Distill, context: Context, *, prefix: str) -> nn.Module:
+    """Train ``student`` in place as ``step`` says, on the outputs of the context's teacher.
+
+    Args:
+        student: takes its inputs by keyword.
+        step: length, loss and optimizer.
+        context: data, teacher, seed, budget, device and log.
+        prefix: put in front of each line of the log.
+
+    Raises:
+        CompressionError: there is no data, or no teacher where one is needed.
+        DivergedError, OutOfMemoryError: see ``train``.
+    """
+    if context.data is None:
+        raise CompressionError(f"{step.name} needs training data; pass data")
+    if step.alpha > 0 and context.teacher is None:
+        raise CompressionError(f"{step.name} with alpha above 0 needs a teacher")
+    data, teacher = context.data, context.teacher
+    if teacher is not None:
+        teacher.eval().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss(logits: Tensor, batch: Batch) -> Tensor:
+        total = torch.zeros((), device=logits.device)
+        if step.alpha < 1:
+            total = total + (1 - step.alpha) * data.loss(logits, batch)
+        if step.alpha > 0:
+            assert teacher is not None
+            with torch.no_grad():
+                target = logits_of(teacher(**batch.inputs))
+            total = total + step.alpha * soft_loss(logits, target, batch.labels, step.temperature)
+        return total
+
+    baseline = data.score(teacher, "search")[1] if teacher is not None else None
+    spec = TrainingSpec(
+        epochs=step.epochs,
+        steps=step.steps,
+        learning_rate=step.learning_rate,
+        schedule=step.schedule,
+        optimizer=step.optimizer,
+        weight_decay=step.weight_decay,
+        batch_size=step.batch_size,
+        clip=step.clip,
+    )
+    return train(
+        student,
+        data,
+        spec,
+        loss=loss,
+        seed=context.seed,
+        budget=context.budget,
+        device=context.device,
+        log=context.log,
+        prefix=prefix,
+        baseline=baseline,
+    )

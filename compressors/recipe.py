@@ -33,6 +33,7 @@ _BUILT_IN = {
     "equalize": "compressors.quantization.equalization:Equalize",
     "smooth": "compressors.quantization.smoothing:Smooth",
     "quantize": "compressors.quantization:Quantize",
+    "qat": "compressors.quantization.training_aware:QuantizationAwareTraining",
 }
 
 
@@ -69,17 +70,24 @@ def fingerprint(data: Any) -> str:
 
 
 def misplaced_steps(places: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Index of each step that stands behind a ``quantize``, with what is wrong: an exported graph can be neither cut nor trained.
+    """Index of each step in a wrong place around ``quantize``, with what is wrong: an exported graph can be neither cut nor trained, except by ``qat``.
 
     Args:
-        places: index in the recipe and name of every step; alternatives share an index.
+        places: index in the recipe and name of every step; alternatives share an index, and where there may be none, an empty name has it, too.
     """
-    first = min((i for i, name in places if name == "quantize"), default=None)
-    return [
-        (i, f"{name} stands after quantize (recipe[{first}]), whose result can be neither cut nor trained; accepted after quantize: quantize")
-        for i, name in places
-        if first is not None and i > first and name != "quantize"
-    ]
+    found: list[tuple[int, str]] = []
+    quantized = min((i for i, name in places if name == "quantize"), default=None)
+    trained = min((i for i, name in places if name == "qat"), default=None)
+    certain = {i for i, name in places if name == "quantize"} - {i for i, name in places if name != "quantize"}
+    for i, name in places:
+        if name == "qat" and not any(earlier < i for earlier in certain):
+            found.append((i, "qat trains what quantize has made; accepted: a quantize step before it, in every candidate"))
+        elif name == "quantize" and trained is not None and i > trained:
+            found.append((i, f"quantize stands after qat (recipe[{trained}]), whose training it would undo; accepted after qat: qat"))
+        elif quantized is not None and i > quantized and name not in ("quantize", "qat", ""):
+            why = f"{name} stands after quantize (recipe[{quantized}]), whose result can be neither cut nor trained"
+            found.append((i, f"{why}; accepted after quantize: quantize, qat"))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

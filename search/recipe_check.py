@@ -38,6 +38,7 @@ def recipe_problems(steps: Sequence[Any]) -> list[str]:
                     found[f"{spell(whole)}: {message}"] = None
         problems += found
     places = [(int(path[0]), name) for path, name, _ in space.steps()]
+    places += [(int(path[0]), "") for path, _, _ in space.steps() if "optional" in path]
     problems += [f"{spell((i,))}: {message}" for i, message in misplaced_steps(places)]
     return problems
 

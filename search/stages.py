@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_model, save_model
 from torch import nn
 
 from compressors.checkpoint import CHECKPOINT_VERSION
 from compressors.compressor import GraphEdit
 from compressors.context import Context
 from compressors.errors import DivergedError, OutOfMemoryError
-from compressors.graph.surgery import STRUCTURE_VERSION, rebuild
+from compressors.graph.surgery import STRUCTURE_VERSION
 from compressors.recipe import Recipe
 from compressors.scoring import depends_on_target, scores_of
 from evaluators.metric import Estimate
@@ -29,6 +28,7 @@ from evaluators.tasks.array_task import module_predict
 from search.cache import Cache
 from search.preparing import Prepared, state_key
 from search.record import StageRecord
+from search.stored_model import read_model, structure_of, write_model
 
 __all__ = ["Outcome", "StageRunner"]
 
@@ -37,7 +37,7 @@ _EVALUATION_VERSION = 2
 _ANY_RUNTIME = "onnxruntime"
 """In the keys of live stages: the only runtime there was when the first were stored."""
 
-_MODEL, _STRUCTURE, _METRICS = "model.safetensors", "structure.json", "metrics.json"
+_STRUCTURE, _METRICS = "structure.json", "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class StageRunner:
         if found is None:
             model = self._build(recipe, edits, keys, budget)
             started = time.monotonic()
-            values, structure = self._evaluate(model, split), _structure_of(model)
+            values, structure = self._evaluate(model, split), structure_of(model)
 
             def write(folder: Path) -> None:
                 _write_json(folder / _METRICS, {k: v.to_plain() for k, v in values.items()})
@@ -202,7 +202,7 @@ class StageRunner:
 
     def _build(self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], budget: float) -> nn.Module:
         model, first = self._longest_prefix(recipe, keys)
-        edit = edits[first - 1].as_made(_structure_of(model)) if first else GraphEdit.identity(self.prepared.graph)
+        edit = edits[first - 1].as_made(structure_of(model)) if first else GraphEdit.identity(self.prepared.graph)
         for step, key in list(zip(recipe.steps, keys, strict=True))[first:]:
             started = time.monotonic()
             # What earlier steps have really made decides, not what they were planned to make.
@@ -215,38 +215,25 @@ class StageRunner:
             with self.cache.computing(key):
                 found = self.cache.get(key)
                 if found is not None:
-                    model = self._load(found)
+                    model = read_model(found, self.prepared)
                 else:
                     model = step.apply(model, edit, self._context(key, budget))
-                    self._store(key, model)
-            edit = edit.as_made(_structure_of(model))
+                    self.cache.put(key, partial(write_model, model))
+            edit = edit.as_made(structure_of(model))
             self._stages.append(StageRecord(step.name, key, found is not None, time.monotonic() - started))
         return model
 
     def _longest_prefix(self, recipe: Recipe, keys: list[str]) -> tuple[nn.Module, int]:
-        kept = next((i for i, step in enumerate(recipe.steps) if step.name == "quantize"), len(keys))
-        for i in reversed(range(kept)):
+        for i in reversed([i for i, step in enumerate(recipe.steps) if step.name != "quantize"]):
             started = time.monotonic()
             found = self.cache.get(keys[i])
             if found is not None:
-                model = self._load(found)
-                self._stages += [StageRecord(s.name, k, cached=True, seconds=0.0) for s, k in zip(recipe.steps[:i], keys[:i], strict=True)]
+                model = read_model(found, self.prepared)
+                before = [(s.name, k) for s, k in zip(recipe.steps[:i], keys[:i], strict=True) if s.name != "quantize"]
+                self._stages += [StageRecord(name, k, cached=True, seconds=0.0) for name, k in before]
                 self._stages.append(StageRecord(recipe.steps[i].name, keys[i], cached=True, seconds=time.monotonic() - started))
                 return model, i + 1
         return self.prepared.model, 0
-
-    def _store(self, key: str, model: nn.Module) -> None:
-        def write(folder: Path) -> None:
-            save_model(model, str(folder / _MODEL))
-            _write_json(folder / _STRUCTURE, _structure_of(model))
-
-        self.cache.put(key, write)
-
-    def _load(self, folder: Path) -> nn.Module:
-        structure: dict[str, Any] | None = json.loads((folder / _STRUCTURE).read_text())
-        model = copy.deepcopy(self.prepared.model) if structure is None else rebuild(self.prepared.model, structure)
-        load_model(model, str(folder / _MODEL))
-        return model.eval()
 
     def _evaluate(self, model: nn.Module, split: str) -> dict[str, Estimate]:
         values = self.prepared.task.metrics(module_predict(model), split)
@@ -254,11 +241,6 @@ class StageRunner:
             if not np.isfinite(value.value):
                 raise DivergedError(f"{name} on {split} is {value.value}")
         return values
-
-
-def _structure_of(model: nn.Module) -> dict[str, Any] | None:
-    structure: dict[str, Any] | None = getattr(model, "compareto_structure", None)
-    return structure
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -14,6 +14,7 @@ from torchao.quantization.pt2e import HistogramObserver, ObserverBase
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from compressors.quantization.ranges import activation_range, scale_of, weight_range
+from compressors.quantization.straight_through import fake_quantize
 from compressors.targets.site_spec import CHANNEL, TENSOR, Observer, SiteMethod, SiteSpec, WeightRange
 
 __all__ = ["ActivationQuantizer", "SiteQuantizer", "WeightQuantizer", "activation_spec", "effective_granularity", "weight_spec"]
@@ -123,9 +124,9 @@ class WeightQuantizer(SiteQuantizer):
         return (values.round() + self.zero_point[..., None]).clamp(self.lowest, self.highest).to(torch.int8).reshape(weight.shape)
 
     def fake_quantize(self, weight: Tensor) -> Tensor:
-        """See ``SiteQuantizer``; the scale receives a gradient, too, where it requires one [Esser2020]."""
-        values = weight.reshape(self._shape(weight)) / self.scale[..., None] + self.zero_point[..., None]
-        return ((_round(values.clamp(self.lowest, self.highest)) - self.zero_point[..., None]) * self.scale[..., None]).reshape(weight.shape)
+        """See ``SiteQuantizer``; the scale receives a gradient, too, where it requires one."""
+        values = weight.reshape(self._shape(weight))
+        return fake_quantize(values, self.scale[..., None], self.zero_point[..., None], self.lowest, self.highest).reshape(weight.shape)
 
     def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
         """Replace the observer by a constant of integers and the operator that dequantizes it."""
@@ -200,8 +201,7 @@ class ActivationQuantizer(SiteQuantizer):
 
     def fake_quantize(self, x: Tensor) -> Tensor:
         """See ``SiteQuantizer``."""
-        values = _round((x / self.scale + self.zero_point).clamp(self.lowest, self.highest))
-        return (values - self.zero_point) * self.scale
+        return fake_quantize(x, self.scale, self.zero_point, self.lowest, self.highest, inverse=True)
 
     def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
         """Replace the observer by quantize and dequantize."""
@@ -245,10 +245,6 @@ def activation_spec(key: str, method: SiteMethod, dtype: torch.dtype, lowest: in
         qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
         observer_or_fake_quant_ctr=constructor,
     )
-
-
-def _round(x: Tensor) -> Tensor:
-    return x + (x.round() - x).detach()
 
 
 def _tensor(model: fx.GraphModule, node: fx.Node) -> Tensor:

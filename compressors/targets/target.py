@@ -103,6 +103,19 @@ class Target(ABC):
         """A converted module with this runtime's numerics where they are not those of plain quantize and dequantize; as it is where they are."""
         return module
 
+    def rounded_at_run_time(self, x: Tensor, granularity: int) -> Tensor:
+        """What a linear layer reads that takes the range of its activation at run time: the values that ``lower`` leaves, for training.
+
+        Args:
+            x: ``[..., inputs]``.
+            granularity: of the layer's weight, see ``SiteSpec``.
+        """
+        raise NotImplementedError(f"{self.name} takes no ranges at run time, got {granularity=} for {list(x.shape)}")
+
+    def stored_group_scale(self, scale: Tensor) -> Tensor:
+        """Scales of groups in as many digits as ``lower`` leaves them."""
+        return scale
+
     @abstractmethod
     def export(self, model: nn.Module, example_inputs: Mapping[str, Tensor], folder: Path) -> Path:
         """Write the model file(s) with a dynamic batch; returns the main file.

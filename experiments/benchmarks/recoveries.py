@@ -46,7 +46,8 @@ RECOVERY: dict[str, Any] = {
 }
 """Distillation from the unpruned model, as in the experiment."""
 
-_Z = 1.959963984540054  # 95 %, two-sided
+_Z = {0.9: 1.6448536269514722, 0.95: 1.959963984540054}
+"""Half widths of two-sided intervals, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,8 @@ def _key(run: Mapping[str, Any]) -> str:
     return json.dumps(dict(run), sort_keys=True)
 
 
-def paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean of ``a - b`` and its interval of 95 %; both ``[seeds, images]``, seeds and images being samples of many.
+def paired(a: NDArray[np.float64], b: NDArray[np.float64], level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of ``a - b`` and its interval of 90 or 95 %; both ``[seeds, images]``, seeds and images being samples of many.
 
     The variance of the mean is that of a two-way layout without replication: of images, of seeds, and of what is left.
     """
@@ -158,7 +159,7 @@ def paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float
     ms_seed = images * float((by_seed**2).sum()) / max(seeds - 1, 1)
     rest = difference - mean - by_image[None] - by_seed[:, None]
     ms_rest = float((rest**2).sum()) / max((images - 1) * (seeds - 1), 1)
-    half = _Z * float(np.sqrt(max(ms_image + ms_seed - ms_rest, ms_image, ms_seed) / difference.size))
+    half = _Z[level] * float(np.sqrt(max(ms_image + ms_seed - ms_rest, ms_image, ms_seed) / difference.size))
     return mean, mean - half, mean + half
 
 

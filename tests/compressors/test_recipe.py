@@ -36,6 +36,7 @@ def test_every_step_round_trips_its_defaults() -> None:
         "equalize": {},
         "smooth": {},
         "quantize": {},
+        "qat": {"epochs": 1},
         "trim_vocabulary": {},
     }
     assert set(needed) == set(step_names())
@@ -85,10 +86,27 @@ def test_recipe_file_is_plain_yaml(tmp_path: Path) -> None:
     assert data["recipe"][0]["prune"]["ratio"] == {"channels": 0.5}
 
 
-def test_nothing_but_quantize_follows_quantize() -> None:
+def test_nothing_but_quantize_and_qat_follows_quantize() -> None:
     with pytest.raises(UserError) as caught:
         Recipe.from_plain([{"quantize": {"include": "a"}}, {"quantize": {"include": "b"}}, {"prune": {"ratio": 0.5}}, {"distill": {"epochs": 1}}])
     assert str(caught.value).splitlines() == [
-        f"recipe[{i}]: {name} stands after quantize (recipe[0]), whose result can be neither cut nor trained; accepted after quantize: quantize"
+        f"recipe[{i}]: {name} stands after quantize (recipe[0]), whose result can be neither cut nor trained; accepted after quantize: quantize, qat"
         for i, name in ((2, "prune"), (3, "distill"))
     ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([{"qat": {"epochs": 1}}], "recipe[0]: qat trains what quantize has made; accepted: a quantize step before it, in every candidate"),
+        ([{"qat": {"epochs": 1}}, {"quantize": {}}], "recipe[0]: qat trains what quantize has made; accepted: a quantize step before it, in every candidate"),
+        ([{"quantize": {}}, {"qat": {"epochs": 1}}, {"quantize": {}}], "recipe[2]: quantize stands after qat (recipe[1]), whose training it would undo"),
+        ([{"quantize": {}}, {"qat": {"epochs": 1}}, {"prune": {"ratio": 0.5}}], "recipe[2]: prune stands after quantize (recipe[0])"),
+        ([{"quantize": {}}, {"qat": {}}], "recipe[1].qat.: Value error, give either epochs or steps"),
+    ],
+)
+def test_qat_stands_behind_quantize(steps: list[dict[str, object]], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Recipe.from_plain(steps)
+    assert str(caught.value).startswith(message)
+    assert len(Recipe.from_plain([{"quantize": {}}, {"qat": {"epochs": 1}}, {"qat": {"steps": 9}}]).steps) == 3

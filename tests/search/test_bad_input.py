@@ -119,6 +119,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
         ("recipe[0].prune.criterion=l7", "recipe[0].prune.criterion: 'l7' is not accepted; accepted: 'l1'"),
         ("recipe[1]={quantise: {}}", "recipe[1]: unknown step 'quantise'"),
         ("recipe=[{optional: {quantize: {}}}, {prune: {ratio: 0.5}}]", "recipe[1]: prune stands after quantize (recipe[0])"),
+        ("recipe=[{optional: {quantize: {}}}, {qat: {epochs: 1}}]", "recipe[1]: qat trains what quantize has made; accepted: a quantize step before it"),
         ("recipe[0].prune.exclude=[hed.*]", "recipe[0].prune.exclude: 'hed.*' matches nothing"),
         ("recipe[0].prune.layers={hed.*: 0.5}", "recipe[0].prune.layers: 'hed.*' matches no prunable axis"),
         ("recipe[0].prune.ratio={heads: 0.5}", "recipe[0].prune.ratio.heads: the model has no prunable axis of kind 'heads'"),

@@ -162,3 +162,28 @@ def test_the_budget_of_mixed_precision_can_be_searched() -> None:
     assert Recipe.from_plain(recipe.to_plain()) == recipe
     (problem,) = recipe_problems([{"quantize": {"mixed": {"budget_bit": {"uniform": [3, 8]}, "budget_bits": 4}}}])
     assert "did you mean 'budget_bits'?" in problem
+
+
+def test_the_training_of_a_quantized_model_can_be_searched() -> None:
+    plain = [
+        {"quantize": {"weight_bits": {"choice": [4, 8]}}},
+        {
+            "optional": {
+                "qat": {
+                    "epochs": {"int": [1, 3]},
+                    "learning_rate": {"loguniform": [1e-5, 1e-3]},
+                    "temperature": {"uniform": [1, 8]},
+                    "alpha": {"uniform": [0, 1]},
+                    "optimizer": {"choice": ["adamw", "sgd"]},
+                }
+            }
+        },
+    ]
+    assert recipe_problems(plain) == []
+    space = Space.from_plain(plain)
+    rng = np.random.default_rng(0)
+    lengths = {len(space.recipe(space.sample(rng)).steps) for _ in range(20)}
+    assert lengths == {1, 2}
+    (problem,) = recipe_problems([{"optional": plain[0]}, plain[1]])
+    assert problem == "recipe[1]: qat trains what quantize has made; accepted: a quantize step before it, in every candidate"
+    assert recipe_problems([{"one_of": [plain[0], {"quantize": {"weight_bits": 8}}]}, plain[1]]) == []

@@ -42,6 +42,20 @@ def test_what_was_computed_is_not_computed_again(runner: StageRunner) -> None:
     assert computed(runner, PRUNE, {"distill": {"steps": 2}}) == ["distill", "evaluate"]
 
 
+def test_the_training_of_a_quantized_model_is_a_stage_that_comes_back_bit_for_bit(runner: StageRunner, prepared: Prepared) -> None:
+    steps = [PRUNE, {"quantize": {"weight_bits": 4}}, {"qat": {"steps": 2, "alpha": 0}}]
+    assert computed(runner, *steps) == ["score l2", "prune", "qat", "evaluate"]
+    assert computed(runner, *steps) == []
+    assert computed(runner, *steps, split="report") == ["evaluate"], "neither trained nor calibrated again"
+    assert computed(runner, *steps, replicate=1) == ["qat", "evaluate"]
+    assert computed(runner, *steps[:2], {"qat": {"steps": 3, "alpha": 0}}) == ["qat", "evaluate"]
+    recipe = Recipe.from_plain(steps)
+    again = StageRunner(prepared, Cache(runner.cache.root.parent / "other")).model(recipe)
+    state = runner.model(recipe).prepared_state
+    assert all(torch.equal(value, again.prepared_state[name]) for name, value in state.items())
+    assert runner.price(recipe)["size_bytes"] == runner.price(Recipe(recipe.steps[:2]))["size_bytes"]
+
+
 def test_a_loaded_stage_gives_the_same_metrics_as_a_computed_one(runner: StageRunner, prepared: Prepared, tmp_path: Path) -> None:
     recipe = Recipe.from_plain([PRUNE, DISTILL])
     whole = runner.run(recipe)
