@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 __all__ = ["quiet", "silenced_files"]
 
@@ -28,8 +29,9 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def silenced_files() -> Iterator[list[str]]:
-    """What C++ writes to the terminal goes into the list that is yielded, line by line, at the end."""
+    """What C++ writes to the terminal, itself or through Python's streams, goes into the list that is yielded, line by line, at the end."""
     lines: list[str] = []
+    text = io.StringIO()
     sys.stdout.flush()
     sys.stderr.flush()
     with tempfile.TemporaryFile() as caught:
@@ -37,10 +39,12 @@ def silenced_files() -> Iterator[list[str]]:
         try:
             for number in kept:
                 os.dup2(caught.fileno(), number)
-            yield lines
+            with redirect_stdout(text), redirect_stderr(text):
+                yield lines
         finally:
             for number, duplicate in kept.items():
                 os.dup2(duplicate, number)
                 os.close(duplicate)
             caught.seek(0)
-            lines += [line.strip() for line in caught.read().decode(errors="replace").splitlines() if line.strip()]
+            written = caught.read().decode(errors="replace") + text.getvalue()
+            lines += [line.strip() for line in written.splitlines() if line.strip()]

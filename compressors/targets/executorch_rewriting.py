@@ -47,7 +47,8 @@ def drop_whole_slices(module: fx.GraphModule) -> fx.GraphModule:
     """Slices that keep everything are left out, in place: XNNPACK takes none where the batch varies, so that each ends a piece of the graph."""
     nodes: list[Any] = [node for node in module.graph.nodes if node.target is _aten.slice.Tensor]
     for node in nodes:
-        source, _, start, end, step, *_ = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+        given: list[Any] = [*node.args]
+        source, _, start, end, step = given + [0, None, None, 1][len(given) - 1 :]
         if not start and (end is None or end == _ALL) and step == 1:
             node.replace_all_uses_with(source)
             module.graph.erase_node(node)
