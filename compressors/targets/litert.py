@@ -34,7 +34,7 @@ class LiteRT(Target):
 
     A file is written for the batch of the example inputs, since static shapes are what XNNPACK and accelerators compile; sessions run other batches in turns
     of it. Integer kernels write integers, so that inputs and outputs of a file may be quantized; sessions take and give floats. Where only weights are
-    quantized, they are widened when the file is loaded: smaller, not faster.
+    quantized, they are widened when the file is loaded, and TFLite's own kernels read them, since XNNPACK does not: smaller, and slower than floats.
     """
 
     name: ClassVar[str] = "litert"
