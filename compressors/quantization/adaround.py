@@ -30,9 +30,7 @@ _WEIGHT = 1.0
 """Of the regulariser's mean over the weights, where the error is counted in that of nearest rounding."""
 
 
-def adaround(
-    weight: Tensor, inputs: Tensor, targets: Tensor, grid: Grid, *, bias: Tensor | None = None, rectified: bool = False, steps: int = STEPS, seed: int = 0
-) -> Tensor:
+def adaround(weight: Tensor, inputs: Tensor, targets: Tensor, grid: Grid, *, bias: Tensor | None = None, steps: int = STEPS, seed: int = 0) -> Tensor:
     """The weight on its grid, each element one of the two values next to it, with about the least squared output error. Zeros stay zeros.
 
     Args:
@@ -40,8 +38,7 @@ def adaround(
         inputs: that the quantized layer will see, ``[groups, rows, inputs]``.
         targets: what the layer returned before anything was quantized, without its bias, ``[groups, rows, outputs]``.
         grid: of the weight's shape.
-        bias: ``[groups, outputs]``; only matters where ``rectified``.
-        rectified: whether a ReLU follows, so that only positive outputs count.
+        bias: ``[groups, 1, outputs]``, where a ReLU follows, so that only positive outputs count; else None.
         steps: gradient steps; see ``STEPS``.
         seed: of the rows that each step draws.
 
@@ -50,12 +47,11 @@ def adaround(
     """
     if not bool(torch.isfinite(inputs).all() & torch.isfinite(targets).all()):
         raise DivergedError("adaround: inputs or outputs of a layer are not finite on calibration data")
-    offset = None if bias is None or not rectified else bias[:, None, :]
 
     def error(rounded: Tensor, rows: Tensor | slice) -> Tensor:
         found, wanted = inputs[:, rows] @ rounded.transpose(1, 2), targets[:, rows]
-        if rectified:
-            found, wanted = (torch.relu(values if offset is None else values + offset) for values in (found, wanted))
+        if bias is not None:
+            found, wanted = torch.relu(found + bias), torch.relu(wanted + bias)
         return (found - wanted).square().mean()
 
     with torch.no_grad():

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from compressors.errors import UserError
 from compressors.quantization.adaround import adaround
 from compressors.quantization.bias_correction import mean_shift
-from compressors.quantization.gptq import gptq, output_error
+from compressors.quantization.gptq import gptq
 from compressors.quantization.grid import Grid
 from compressors.quantization.layer_rows import LayerRows, rows_of
 from compressors.quantization.quantizer import SiteQuantizer, WeightQuantizer
@@ -107,7 +107,7 @@ class _Walk:
     errors: dict[str, list[float]] = field(default_factory=dict)
     corrected: int = 0
     left: Counter[str] = field(default_factory=Counter)
-    moments: tuple[fx.Node, LayerRows, Tensor] | None = None
+    moments: tuple[fx.Node, Tensor] | None = None
 
     def peak_bytes(self, batch: Inputs) -> int:
         """Of the activations of the float model that are alive at a time."""
@@ -207,28 +207,24 @@ class _Walk:
     def _round(self, layer: _Layer) -> None:
         matrix = layer.rows.matrix(layer.weight.detach())
         grid = Grid.of(layer.quantizer, layer.weight, tuple(matrix.shape))
-        inputs = self._rows(layer.rows.inputs, self.rounded[layer.rows.input])
-        moments = self._moments(layer, inputs)
+        inputs = self._rows(layer.rows.inputs, self.rounded[layer.rows.input]).transpose(0, 1).contiguous()
+        bias = matrix.new_zeros(matrix.shape[0] * matrix.shape[1]) if layer.rows.bias is None else self.exact[layer.rows.bias][0].detach()
+        targets = self._rows(layer.rows.outputs, self.exact[layer.node]) - bias
+        targets = targets.view(-1, *matrix.shape[:2]).transpose(0, 1).contiguous()
+        bias, rectified = bias.view(matrix.shape[0], 1, -1), self._rectified(layer.node)
+
+        def error(rounded: Tensor) -> float:
+            outputs = [values + bias for values in (inputs @ rounded.transpose(1, 2), targets)]
+            found, wanted = (torch.relu(values) for values in outputs) if rectified else outputs
+            return float((found - wanted).square().mean())
+
         if layer.method.rounding == "gptq":
-            found = gptq(matrix, moments, grid)
+            rounded = gptq(matrix, self._moments(layer, inputs), grid)
         else:
-            shift = layer.rows.bias
-            bias = None if shift is None else self.exact[shift][0].detach()
-            targets = self._rows(layer.rows.outputs, self.exact[layer.node])
-            targets = (targets if bias is None else targets - bias).reshape(len(targets), *matrix.shape[:2])
             with torch.enable_grad():
-                found = adaround(
-                    matrix,
-                    inputs.transpose(0, 1).contiguous(),
-                    targets.transpose(0, 1).contiguous(),
-                    grid,
-                    bias=None if bias is None else bias.view(matrix.shape[:2]),
-                    rectified=self._rectified(layer.node),
-                    seed=self.seed,
-                )
-        nearest = output_error(grid.nearest(matrix) - matrix, moments)
-        self.errors.setdefault(layer.method.rounding, []).append(output_error(found - matrix, moments) / max(nearest, 1e-30))
-        layer.weight.data.copy_(found.reshape(layer.weight.shape))
+                rounded = adaround(matrix, inputs, targets, grid, bias=bias if rectified else None, seed=self.seed)
+        self.errors.setdefault(layer.method.rounding, []).append(error(rounded) / max(error(grid.nearest(matrix)), 1e-30))
+        layer.weight.data.copy_(rounded.reshape(layer.weight.shape))
         self._again(layer)
 
     def _correct(self, layer: _Layer) -> None:
@@ -251,10 +247,9 @@ class _Walk:
     def _moments(self, layer: _Layer, inputs: Tensor) -> Tensor:
         """Of the rows; layers that read the same tensor (queries, keys, values) share them."""
         if self.moments is not None and self.moments[0] is layer.rows.input and not layer.rows.spatial:
-            return self.moments[2]
-        grouped = inputs.transpose(0, 1).double()
-        found = (grouped.transpose(1, 2) @ grouped).float()
-        self.moments = (layer.rows.input, layer.rows, found)
+            return self.moments[1]
+        found = (inputs.transpose(1, 2).double() @ inputs.double()).float()
+        self.moments = (layer.rows.input, found)
         return found
 
     def _rows(self, cut: Callable[[Tensor], Tensor], values: list[Tensor]) -> Tensor:

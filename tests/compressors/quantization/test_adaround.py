@@ -36,8 +36,8 @@ def test_the_output_changes_less_than_by_nearest_rounding(granularity, symmetric
 
 def test_behind_a_relu_only_positive_outputs_count():
     _, grid = grid_of()
-    bias = torch.full((1, 12), -2.0)
-    found = [adaround(WEIGHT[None], INPUTS, INPUTS @ WEIGHT.T, grid, bias=bias, rectified=r, steps=300) for r in (True, False)]
+    bias = torch.full((1, 1, 12), -2.0)
+    found = [adaround(WEIGHT[None], INPUTS, INPUTS @ WEIGHT.T, grid, bias=given, steps=300) for given in (bias, None)]
     seen = [float((torch.relu(INPUTS @ f.transpose(1, 2) + bias) - torch.relu(INPUTS @ WEIGHT.T + bias)).square().mean()) for f in found]
     assert seen[0] < seen[1]
 
