@@ -16,10 +16,10 @@ from torch import nn
 from compressors.checkpoint import load
 from compressors.errors import UnexportableError, UserError
 from compressors.recipe import Recipe
-from compressors.targets import Session
 from evaluators.metric import Estimate
 from evaluators.tasks.array_task import ArrayTask, module_predict
 from evaluators.tasks.making import tokenizer_of
+from evaluators.tasks.task import Predict
 from search.applying import lock_of
 from search.artifact import ARTIFACT_VERSION, EXAMPLES, METRICS, PROVENANCE, SIGNATURE, file_bytes, write_checksums, write_json
 from search.experiment import Experiment
@@ -100,7 +100,7 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     return path
 
 
-def session_of(prepared: Prepared, path: Path) -> Session:
+def session_of(prepared: Prepared, path: Path) -> Predict:
     """What an exported file computes, in this process."""
     if prepared.target.name == "torch":
         # A checkpoint need not name its architecture; the experiment does.
@@ -108,7 +108,7 @@ def session_of(prepared: Prepared, path: Path) -> Session:
     return prepared.target.load(path, 1)
 
 
-def _examples(source: ArtifactSource, session: Session) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+def _examples(source: ArtifactSource, session: Predict) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
     """A few inputs of ``report`` with the runtime's outputs, which must be the model's.
 
     Raises:
@@ -140,7 +140,7 @@ def _examples(source: ArtifactSource, session: Session) -> tuple[dict[str, NDArr
     return inputs, found
 
 
-def _any_length(session: Session, inputs: Mapping[str, NDArray[Any]]) -> bool:
+def _any_length(session: Predict, inputs: Mapping[str, NDArray[Any]]) -> bool:
     """Whether texts may be shorter than those of the data: found by running one."""
     if any(value.ndim != 2 or value.shape[1] < 2 for value in inputs.values()):
         return False

@@ -32,11 +32,8 @@ from search.stored_model import read_model, structure_of, write_model
 
 __all__ = ["Outcome", "StageRunner"]
 
-_STAGES_VERSION = 1
+_STAGES_VERSION = 2
 _EVALUATION_VERSION = 2
-_ANY_RUNTIME = "onnxruntime"
-"""In the keys of live stages: the only runtime there was when the first were stored."""
-
 _STRUCTURE, _METRICS = "structure.json", "metrics.json"
 
 
@@ -163,7 +160,7 @@ class StageRunner:
 
     def _keys(self, recipe: Recipe, replicate: int, budget: float) -> list[str]:
         keys: list[str] = []
-        parent, runtime = self._root(), _ANY_RUNTIME
+        parent, runtime = self._root(), ""
         for step in recipe.steps:
             # A live model is the same for every runtime: what one has trained, another only quantizes.
             runtime = self.prepared.target.name if step.name == "quantize" else runtime
