@@ -68,6 +68,8 @@ def mixed_bits(mixed: Mixed, graph: ModelGraph, table: SensitivityTable, edit: G
     Raises:
         CompressionError: the budget is too small, or the format stores none of the choices.
     """
+    if not sites:
+        raise CompressionError("quantize: mixed: every weight has bits of its own by overrides; accepted: overrides that leave some to assign")
     target = _target(table.target)
     decisions = _decisions(graph, edit, sites)
     widths = np.array(sorted({*mixed.choices, _WHOLE}))
@@ -81,10 +83,8 @@ def mixed_bits(mixed: Mixed, graph: ModelGraph, table: SensitivityTable, edit: G
     if not (there := np.isfinite(losses)).any(1).all():
         name = graph.sites[decisions[int(there.any(1).argmin())][0]].name
         has = " or ".join(str(bits) for bits, loss in zip(BITS, table.losses[name], strict=True) if np.isfinite(loss))
-        said = " or ".join(map(str, mixed.choices))
-        raise CompressionError(
-            f"quantize: mixed: {target.name} stores {name} in no {said} bits; accepted: {f'choices with {has}' if has else 'another target'}"
-        )
+        accepted = f"choices with {has}" if has else "another target"
+        raise CompressionError(f"quantize: mixed: {target.name} stores {name} in no {' or '.join(map(str, mixed.choices))} bits; accepted: {accepted}")
     least = float(np.where(there, costs, np.inf).min(1).sum())
     if mixed.budget_bytes is not None:
         # What else is stored, and the sites in their fewest bits, is part of every sum.

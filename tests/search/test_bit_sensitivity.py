@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from compressors.compressor import GraphEdit
 from compressors.quantization import Quantize
+from compressors.quantization.assignment import assign
+from compressors.quantization.mixed import alternatives
+from compressors.recipe import Recipe
 from search.bit_sensitivity import bit_profile, first_quantization
 from search.cache import Cache
 from search.experiment import Experiment
@@ -18,7 +22,7 @@ from search.stages import StageRunner
 def runner(tmp_path_factory):
     torch.manual_seed(0)
     cache = Cache(tmp_path_factory.mktemp("cache"))
-    return StageRunner(prepare(Experiment.load("quickstart", ["fit.epochs=2", "data.max_samples=400"]), cache, lambda _: None), cache)
+    return StageRunner(prepare(Experiment.load("quickstart", ["fit.epochs=1", "data.max_samples=400"]), cache, lambda _: None), cache)
 
 
 def test_every_weight_loses_more_in_fewer_bits_and_the_worst_comes_first(runner):
@@ -59,3 +63,21 @@ def test_plain_data_is_json(runner):
 )
 def test_the_way_to_quantize_is_that_of_the_recipe(recipe, granularity):
     assert first_quantization(Experiment.load("quickstart", [f"recipe={recipe}"])).granularity == granularity
+
+
+def test_the_table_serves_a_budget_of_latency_too(runner):
+    """Which weights stay float, where the rest runs in integers: costs of a device on what the alternatives are."""
+    prepared, step = runner.prepared, Quantize(mixed={"budget_bits": 8})
+    graph, device = prepared.graph, next(iter(prepared.devices.values()))
+    scores = runner.score(*step.criteria())
+    choices, sites = (8, 32), range(len(graph.sites))
+    losses = np.array([[scores[graph.sites[i].name][3], 0] for i in sites])
+    rows = alternatives(graph, step.plan(graph, {step.criteria()[0]: scores}, GraphEdit.identity(graph)), [(i,) for i in sites], choices)
+    ms = device.cost(graph, rows)["latency_ms"].value
+    costs = (ms[1:] - ms[0]).reshape(len(sites), 2)
+    budget = ms[0] + costs.max(1).sum() / 2
+    chosen = assign(losses, costs, budget - ms[0])
+    assert 0 < chosen.sum() < len(sites)
+    overrides = {graph.sites[i].name: {"weight_bits": choices[chosen[i]]} for i in sites}
+    (edit,) = runner.plan(Recipe.from_plain([{"quantize": {"overrides": overrides}}]))
+    assert device.cost(graph, edit.shapes(graph))["latency_ms"].value[0] <= budget

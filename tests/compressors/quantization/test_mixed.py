@@ -165,6 +165,8 @@ def test_sites_with_bits_of_their_own_and_others_keep_out_of_it(graph, scores):
     assert (bits[0], bits[4]) == (16, 32)
     elements = np.array([int(site.elements.evaluate(graph.baseline().widths)[0]) for site in graph.sites])[1:4]
     assert (bits[1:4] * elements).sum() <= 4 * elements.sum()
+    with pytest.raises(CompressionError, match="every weight has bits of its own by overrides"):
+        planned(graph, scores, Quantize(mixed=mixed, overrides={"*": {"weight_bits": 8}}, **WEIGHT_ONLY))
 
 
 @pytest.mark.parametrize(
