@@ -38,8 +38,6 @@ from search.quiet import quiet_libraries  # noqa: E402
 
 RESULTS = ROOT / "build/benchmarks/mixed_precision.jsonl"
 _EXAMPLES = 256
-_NINETY = 1.6448536269514722 / 1.959963984540054
-"""Half of an interval of 90 % by half of one of 95 %."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,7 @@ class Comparison:
             uniform = self.measured(self.plan(self.step(weight_bits=width))[0])
             plans = [self.plan(self.step(mixed={"budget_bytes": budget, "choices": self.case.uniform}), seed) for seed in range(seeds)]
             mixed = [self.measured(edit) for edit, _ in plans]
-            mean, low, high = paired(self.correct(mixed), self.correct([uniform] * seeds))
-            low, high = mean + _NINETY * (low - mean), mean + _NINETY * (high - mean)
+            mean, low, high = paired(self.correct(mixed), self.correct([uniform] * seeds), 0.9)
             widths = [edit.weight_bits for edit, _ in plans]
             counts = ", ".join(f"{round(np.mean([(w == b).sum() for w in widths]))} of {b}" for b in self.case.uniform if any((w == b).any() for w in widths))
             sizes = f"{uniform_bytes:,}", f"{max(size for _, size in plans):,}"
