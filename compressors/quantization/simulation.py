@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -86,10 +87,11 @@ class Simulation(nn.Module):
                 weight = self._module(node.args[1])
                 assert isinstance(weight, WeightQuantizer), "whose activation is an integer has an integer weight"
                 granularity = effective_granularity(weight.granularity, node.args[1].args[0].meta["val"].shape)
-                node.replace_input_with(node.args[0], self._inserted(node.args[0], _RoundAtRunTime(self._target, granularity)))
+                node.replace_all_uses_with(self._inserted(node, _LinearAtRunTime(self._target, weight, granularity), node.args))
+                graph.erase_node(node)
             elif node.op == "get_attr" and str(node.target) in self._halves:
                 users = list(node.users)
-                rounded = self._inserted(node, _RoundToHalf())
+                rounded = self._inserted(node, _RoundToHalf(), (node,))
                 for user in users:
                     user.replace_input_with(node, rounded)
         self.graph_module.recompile()
@@ -97,25 +99,44 @@ class Simulation(nn.Module):
     def _module(self, node: object) -> nn.Module | None:
         return self.graph_module.get_submodule(str(node.target)) if isinstance(node, fx.Node) and node.op == "call_module" else None
 
-    def _inserted(self, behind: fx.Node, module: nn.Module) -> fx.Node:
+    def _inserted(self, behind: fx.Node, module: nn.Module, arguments: tuple[Any, ...]) -> fx.Node:
         name = f"compareto_rounding_{len(list(self.graph_module.children()))}"
         self.graph_module.add_submodule(name, module)
         with self.graph_module.graph.inserting_after(behind):
-            return self.graph_module.graph.call_module(name, (behind,))
+            return self.graph_module.graph.call_module(name, arguments)
 
 
 def _at_run_time(module: nn.Module | None) -> bool:
     return isinstance(module, PlaceholderObserver) and bool(module.is_dynamic)
 
 
-class _RoundAtRunTime(nn.Module):
-    def __init__(self, target: Target, granularity: int) -> None:
+class _LinearAtRunTime(nn.Module):
+    def __init__(self, target: Target, quantizer: WeightQuantizer, granularity: int) -> None:
         super().__init__()
         self._target, self._granularity = target, granularity
+        # Not as a submodule: it is one of the graph's.
+        self._quantizers = (quantizer,)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """What the linear layer reads."""
-        return pass_through(x, self._target.rounded_at_run_time(x.detach(), self._granularity))
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """What the converted layer computes, with the gradient of a linear layer at the rounded activation."""
+        scale = self._quantizers[0].scale.detach()
+        output: Tensor = _Linear.apply(x, weight, bias, scale, self._target, self._granularity)  # type: ignore[no-untyped-call]
+        return output
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor, target: Target, granularity: int) -> Tensor:
+        output, rounded = target.linear_at_run_time(x, weight, bias, scale, granularity)
+        ctx.save_for_backward(rounded, weight)
+        ctx.biased = bias is not None
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rounded, weight = ctx.saved_tensors
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        return gradient @ weight, rows.t() @ rounded.reshape(-1, rounded.shape[-1]), rows.sum(0) if ctx.biased else None, None, None, None
 
 
 class _RoundToHalf(nn.Module):

@@ -120,6 +120,17 @@ class OnnxRuntime(Target):
         rounded: Tensor = (integers.float() - zero_point.float()) * scale
         return rounded
 
+    def linear_at_run_time(self, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor, granularity: int) -> tuple[Tensor, Tensor]:
+        """One range for the whole tensor multiplies integers, as ``MatMulInteger`` does: a last bit decides what the next layer rounds to."""
+        from compressors.targets.onnx_dynamic import dynamic_quantize, integer_linear
+
+        if granularity > 0:
+            return super().linear_at_run_time(x, weight, bias, scale, granularity)
+        integers, step, zero_point = dynamic_quantize(x)
+        stored = (weight / (scale if scale.ndim == 0 else scale[:, None])).round().to(weight.dtype)
+        output: Tensor = integer_linear(integers, step, zero_point, stored.t(), scale, bias)
+        return output, (integers.float() - zero_point.float()) * step
+
     def export(self, model: nn.Module, example_inputs: Mapping[str, Tensor], folder: Path) -> Path:
         """See ``export_onnx``."""
         from compressors.targets.onnx_export import export_onnx

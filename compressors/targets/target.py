@@ -112,6 +112,28 @@ class Target(ABC):
         """
         raise NotImplementedError(f"{self.name} takes no ranges at run time, got {granularity=} for {list(x.shape)}")
 
+    def linear_at_run_time(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        scale: Tensor,  # noqa: ARG002 - for runtimes that multiply integers
+        granularity: int,
+    ) -> tuple[Tensor, Tensor]:
+        """The output of such a layer, in the order of arithmetic that ``lower`` leaves, and what it reads.
+
+        Args:
+            x: ``[..., inputs]``.
+            weight: ``[outputs, inputs]``, rounded to multiples of its scales.
+            bias: ``[outputs]``.
+            scale: of the weight.
+            granularity: see ``rounded_at_run_time``.
+        """
+        from torch.nn.functional import linear
+
+        rounded = self.rounded_at_run_time(x, granularity)
+        return linear(rounded, weight, bias), rounded
+
     def stored_group_scale(self, scale: Tensor) -> Tensor:
         """Scales of groups in as many digits as ``lower`` leaves them."""
         return scale
