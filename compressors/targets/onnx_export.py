@@ -68,7 +68,7 @@ def export_onnx(model: nn.Module, example_inputs: Mapping[str, Tensor], folder: 
 def _write(module: fx.GraphModule, inputs: Mapping[str, Tensor], halves: AbstractSet[str], path: Path, note: str) -> Path:
     import torch
 
-    from compressors.targets.exported import signature_of
+    from compressors.targets.exported import PREFIX, signature_of
     from compressors.targets.onnx_dynamic import onnx_translations
     from compressors.targets.onnx_groups import group_translations
     from compressors.targets.onnx_packing import pack
@@ -98,7 +98,8 @@ def _write(module: fx.GraphModule, inputs: Mapping[str, Tensor], halves: Abstrac
         finally:
             logging.disable(level)
     assert program is not None, "dynamo=True always returns a program"
-    proto = pack(program.model_proto, weights, {name for name in halves if name in weights})
+    buffers = {name for name, _ in module.named_buffers() if name.startswith(PREFIX)}
+    proto = pack(program.model_proto, weights, {name for name in halves if name in weights}, buffers)
     for node in proto.graph.node:
         node.ClearField("doc_string")
         del node.metadata_props[:]

@@ -26,17 +26,19 @@ _CONSTANTS = "compareto.constants"
 _WEIGHTED = ("Conv", "Gemm", "MatMul", "Gather", "BatchNormalization")
 
 
-def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: AbstractSet[str]) -> onnx.ModelProto:
+def pack(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], halves: AbstractSet[str], buffers: AbstractSet[str]) -> onnx.ModelProto:
     """Pack in place.
 
     Args:
         model: exported with 8-bit integers and float weights.
         weights: every parameter and buffer by name; the exporter renames them, and transposes some.
         halves: names of those to store in 16 bits.
+        buffers: names of those that the model itself has not trained, such as the frequencies of rotary embeddings.
     """
     graph = model.graph
     expand_dense(graph)
-    _name_constants(model, {_digest(form) for weight in weights.values() for form in (weight, weight.T)})
+    trained = [weight for name, weight in weights.items() if name not in buffers]
+    _name_constants(model, {_digest(form) for weight in trained for form in (weight, weight.T)})
     _narrow(graph, {_digest(table.astype(np.int64)) for table in weights.values() if table.dtype == np.int32})
     _merge_equal(graph)
     _drop_zeros(graph)
