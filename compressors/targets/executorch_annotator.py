@@ -13,25 +13,16 @@ from typing import Any
 
 import torch
 from torch import fx
-from torchao.quantization.pt2e import PlaceholderObserver
-from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer, SharedQuantizationSpec
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, SharedQuantizationSpec
 
-from compressors.quantization.quantizer import activation_spec, weight_spec
 from compressors.targets.executorch_forms import forms
 from compressors.targets.executorch_rewriting import keep_pooled_dimensions
-from compressors.targets.site_spec import SiteMethod, SiteSpec
+from compressors.targets.site_annotator import SiteAnnotator, is_float, ranges_at_run_time
+from compressors.targets.site_spec import SiteMethod
 
-__all__ = ["FUSED", "WEIGHTED", "XnnpackAnnotator"]
+__all__ = ["FUSED", "XnnpackAnnotator"]
 
 _aten = torch.ops.aten
-WEIGHTED = {
-    _aten.conv2d.default: ("conv", 0, 1),
-    _aten.conv1d.default: ("conv", 0, 1),
-    _aten.linear.default: ("linear", 0, 1),
-    _aten.embedding.default: ("embedding", 1, 0),
-}
-"""The kind of site, and the position of activation and weight among the arguments."""
-
 FUSED = (_aten.relu.default, _aten.relu_.default, _aten.relu6.default, _aten.relu6_.default, _aten.hardtanh.default, _aten.hardtanh_.default)
 """XNNPACK computes them with the operator that they follow."""
 _ARITHMETIC = (_aten.add.Tensor, _aten.add_.Tensor, _aten.mul.Tensor, _aten.mul_.Tensor)
@@ -43,30 +34,11 @@ _SAME_SCALE = (
 _MOVES = (_aten.slice.Tensor, _aten.pad.default, _aten.constant_pad_nd.default, _aten.select.int, _aten.clone.default, _aten.contiguous.default)
 """XNNPACK runs them in floats, if at all; they change no value, so that what was an integer can become one again."""
 
-_DYNAMIC = QuantizationSpec(
-    dtype=torch.int8,
-    quant_min=-128,
-    quant_max=127,
-    qscheme=torch.per_tensor_affine,
-    is_dynamic=True,
-    observer_or_fake_quant_ctr=PlaceholderObserver.with_args(eps=2**-100),
-)
+_DYNAMIC = ranges_at_run_time(torch.int8, -128, 127)
 
 
-class XnnpackAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no types
-    """Annotates convolutions, linear layers and embeddings by the name of their weight, and what lies between them.
-
-    Args:
-        sites: by the weight's name in the graph module; a tied weight under each of its names.
-        dynamic: whether ranges of activations are taken at run time, by linear layers only.
-    """
-
-    def __init__(self, sites: Mapping[str, SiteSpec], *, dynamic: bool = False) -> None:
-        super().__init__()
-        self.sites = sites
-        self.dynamic = dynamic
-        self._weights: dict[str, QuantizationSpec] = {}
-        self._activations: dict[fx.Node, QuantizationSpec] = {}
+class XnnpackAnnotator(SiteAnnotator):
+    """See ``SiteAnnotator``; what lies between sites is annotated, too."""
 
     def transform_for_annotation(self, model: fx.GraphModule) -> fx.GraphModule:
         """Give pooling the form that XNNPACK has a kernel for."""
@@ -77,10 +49,10 @@ class XnnpackAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no typ
         integers: dict[fx.Node, SiteMethod] = {}
         nodes: list[Any] = list(model.graph.nodes)
         for node in nodes:
-            if node.target in WEIGHTED:
+            if node.target in self.weighted:
                 self._annotate_site(node, integers)
             elif node.target in _ARITHMETIC:
-                inputs = [n for n in node.all_input_nodes if _is_float(n)]
+                inputs = [n for n in node.all_input_nodes if is_float(n)]
                 methods = [integers[origin] for origin in (_origin(n, integers) for n in inputs) if origin is not None]
                 if len(inputs) == len(methods) == 2:
                     self._annotate(node, {n: self._activation(n, methods[0]) for n in inputs}, methods[0], integers)
@@ -93,20 +65,16 @@ class XnnpackAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no typ
         return model
 
     def _annotate_site(self, node: Any, integers: dict[fx.Node, SiteMethod]) -> None:
-        operator, activation_at, weight_at = WEIGHTED[node.target]
-        weight, activation = node.args[weight_at], node.args[activation_at]
-        site = self.sites.get(str(weight.target)) if weight.op == "get_attr" else None
-        if site is None:
+        found = self.found(node)
+        if found is None:
             return
+        site, operator, weight, activation = found
         shape = weight.meta["val"].shape
         form = forms(operator, shape[1:].numel(), site.weight_bits, site.activation_bits, site.granularity, site.symmetric, self.dynamic)
         if not form.integer:
             return
-        if site.name not in self._weights:
-            # Readers of one weight share its specification: PT2E compares them by identity.
-            granularity = int(form.groups) if form.groups else min(site.granularity, 0)
-            self._weights[site.name] = weight_spec(replace(site, granularity=granularity, symmetric=not form.zero_points))
-        inputs = {weight: self._weights[site.name]}
+        granularity = int(form.groups) if form.groups else min(site.granularity, 0)
+        inputs = {weight: self.weight(replace(site, granularity=granularity, symmetric=not form.zero_points))}
         if not form.integer_activations:
             node.meta["quantization_annotation"] = QuantizationAnnotation(input_qspec_map=inputs, _annotated=True)
         elif self.dynamic:
@@ -126,21 +94,10 @@ class XnnpackAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no typ
 
     def _feeds_integers(self, node: fx.Node) -> bool:
         """Whether an operator behind it may read integers."""
-        return any(user.target in (*WEIGHTED, *_ARITHMETIC) or (user.target in _SAME_SCALE and self._feeds_integers(user)) for user in node.users)
+        return any(user.target in (*self.weighted, *_ARITHMETIC) or (user.target in _SAME_SCALE and self._feeds_integers(user)) for user in node.users)
 
     def _activation(self, node: fx.Node, method: SiteMethod) -> QuantizationSpec:
-        """One object for every reader of a tensor, and for the operator that makes it."""
-        if node not in self._activations:
-            self._activations[node] = activation_spec(f"{node.name}:output", method, torch.int8, -128, 127)
-        return self._activations[node]
-
-    def validate(self, model: fx.GraphModule) -> None:
-        """Nothing to validate: placement is decided by weight names."""
-
-
-def _is_float(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_floating_point() and node.op != "get_attr"
+        return self.activation(node, method, torch.int8, -128, 127)
 
 
 def _origin(node: fx.Node, integers: Mapping[fx.Node, SiteMethod]) -> fx.Node | None:

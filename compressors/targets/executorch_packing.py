@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from compressors.targets.executorch_annotator import FUSED, WEIGHTED
+from compressors.targets.executorch_annotator import FUSED
+from compressors.targets.site_annotator import WEIGHTED
 
 __all__ = ["pack"]
 

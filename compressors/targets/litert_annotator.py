@@ -13,23 +13,16 @@ from typing import Any
 
 import torch
 from torch import fx
-from torchao.quantization.pt2e import PlaceholderObserver
-from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer, SharedQuantizationSpec
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, SharedQuantizationSpec
 
-from compressors.quantization.quantizer import activation_spec, effective_granularity, weight_spec
+from compressors.quantization.quantizer import effective_granularity
 from compressors.targets.litert_forms import runs_integer
+from compressors.targets.site_annotator import SiteAnnotator, is_float, ranges_at_run_time
 from compressors.targets.site_spec import SiteMethod, SiteSpec
 
 __all__ = ["LiteRTAnnotator"]
 
 _aten = torch.ops.aten
-_WEIGHTED = {
-    _aten.conv2d.default: (0, 1),
-    _aten.conv1d.default: (0, 1),
-    _aten.linear.default: (0, 1),
-    _aten.embedding.default: (1, 0),
-}
-"""Position of activation and weight among the arguments."""
 _RELU = (_aten.relu.default, _aten.relu_.default)
 _CLAMP = (_aten.hardtanh.default, _aten.hardtanh_.default, _aten.relu6.default, _aten.clamp.default)
 _ADD = (_aten.add.Tensor, _aten.add_.Tensor)
@@ -52,37 +45,21 @@ _KEEPS_SCALE = (
 )
 _BITS = {8: (torch.int8, -128, 127, False), 16: (torch.int16, -32767, 32767, True)}
 
-_DYNAMIC = QuantizationSpec(
-    dtype=torch.int8,
-    quant_min=-128,
-    quant_max=127,
-    qscheme=torch.per_tensor_affine,
-    is_dynamic=True,
-    observer_or_fake_quant_ctr=PlaceholderObserver.with_args(eps=2**-100),
-)
+_DYNAMIC = ranges_at_run_time(torch.int8, -128, 127)
 
 
-class LiteRTAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no types
-    """Annotates convolutions, linear layers and embeddings by the name of their weight.
-
-    Args:
-        sites: by the weight's name in the graph module; a tied weight under each of its names.
-        dynamic: whether ranges of activations are taken at run time, by linear layers only.
-    """
+class LiteRTAnnotator(SiteAnnotator):
+    """See ``SiteAnnotator``."""
 
     def __init__(self, sites: Mapping[str, SiteSpec], *, dynamic: bool = False) -> None:
-        super().__init__()
-        self.sites = sites
-        self.dynamic = dynamic
-        self._weights: dict[tuple[str, bool], QuantizationSpec] = {}
-        self._activations: dict[fx.Node, QuantizationSpec] = {}
+        super().__init__(sites, dynamic=dynamic)
         self._made: dict[fx.Node, tuple[int, SiteMethod]] = {}
         """Integer tensors that convolutions have made, perhaps through others: their bits, and how their ranges are found."""
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         """Attach specifications to the nodes."""
         for node in model.graph.nodes:
-            if node.target in _WEIGHTED:
+            if node.target in self.weighted:
                 self._weighted(node)
             elif node.target in _ADD:
                 self._addition(node)
@@ -91,18 +68,15 @@ class LiteRTAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no type
         return model
 
     def _weighted(self, node: fx.Node) -> None:
-        arguments: Any = node.args
-        activation_at, weight_at = _WEIGHTED[node.target]  # type: ignore[index]
-        activation, weight = arguments[activation_at], arguments[weight_at]
-        site = self.sites.get(str(weight.target)) if weight.op == "get_attr" else None
-        if site is None:
+        found = self.found(node)
+        if found is None:
             return
-        operator = "embedding" if node.target is _aten.embedding.default else "linear" if node.target is _aten.linear.default else "conv"
+        site, operator, weight, activation = found
         granularity = effective_granularity(site.granularity, weight.meta["val"].shape)
         integer = bool(runs_integer(operator, site.weight_bits, site.activation_bits, granularity, self.dynamic))
         # What integer kernels and lookups read has no zero point.
         symmetric = integer or (operator == "embedding" and granularity > 0 and site.weight_bits < 8)
-        inputs: dict[Any, Any] = {weight: self._weight(site, symmetric=symmetric)}
+        inputs = {weight: self.weight(replace(site, symmetric=site.symmetric or symmetric))}
         if not integer:
             annotate(node, inputs)
         elif self.dynamic:
@@ -115,7 +89,7 @@ class LiteRTAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no type
 
     def _addition(self, node: fx.Node) -> None:
         """Residuals: both sides must be activations, and a convolution behind one of them."""
-        sides = [a for a in node.args[:2] if isinstance(a, fx.Node) and a.op != "get_attr" and _is_float(a)]
+        sides = [a for a in node.args[:2] if isinstance(a, fx.Node) and is_float(a)]
         behind = next((self._made[a] for a in sides if a in self._made), None)
         if behind is None or len(sides) < 2 or node.kwargs.get("alpha", 1) != 1:
             return
@@ -136,21 +110,9 @@ class LiteRTAnnotator(Quantizer):  # type: ignore[misc]  # torchao ships no type
         annotate(out, {}, self._activation(out, bits, method))
         return out
 
-    def _weight(self, site: SiteSpec, *, symmetric: bool) -> QuantizationSpec:
-        key = (site.name, symmetric)
-        if key not in self._weights:
-            self._weights[key] = weight_spec(replace(site, symmetric=site.symmetric or symmetric))
-        return self._weights[key]
-
     def _activation(self, node: fx.Node, bits: int, method: SiteMethod) -> QuantizationSpec:
-        """One object for the kernel that writes a tensor and for every one that reads it: PT2E compares them."""
-        if node not in self._activations:
-            dtype, lowest, highest, symmetric = _BITS[bits]
-            self._activations[node] = activation_spec(f"{node.name}:output", method, dtype, lowest, highest, symmetric=symmetric)
-        return self._activations[node]
-
-    def validate(self, model: fx.GraphModule) -> None:
-        """Nothing to validate: placement is decided by weight names."""
+        dtype, lowest, highest, symmetric = _BITS[bits]
+        return self.activation(node, method, dtype, lowest, highest, symmetric=symmetric)
 
 
 def annotate(node: fx.Node, inputs: Mapping[fx.Node, Any], output: Any = None) -> None:
@@ -167,8 +129,3 @@ def _fuses(node: fx.Node) -> bool:
         return True
     bounds = (*node.args[1:3], *node.kwargs.values())
     return node.target is _aten.relu6.default or (node.target in _CLAMP and bounds in ((0, 6), (0.0, 6.0), (0.0,), (0,)))
-
-
-def _is_float(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
