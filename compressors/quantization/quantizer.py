@@ -15,6 +15,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from compressors.quantization.ranges import activation_range, scale_of, weight_range
 from compressors.quantization.straight_through import fake_quantize
+from compressors.targets.graph_tensors import constant, tensor_of
 from compressors.targets.site_spec import CHANNEL, TENSOR, Observer, SiteMethod, SiteSpec, WeightRange
 
 __all__ = ["ActivationQuantizer", "SiteQuantizer", "WeightQuantizer", "activation_spec", "effective_granularity", "weight_spec"]
@@ -132,17 +133,17 @@ class WeightQuantizer(SiteQuantizer):
         """Replace the observer by a constant of integers and the operator that dequantizes it."""
         source = node.args[0]
         assert isinstance(source, fx.Node), "an observer has one input"
-        weight = _tensor(model, source)
+        weight = tensor_of(model, source)
         granularity = effective_granularity(self.granularity, weight.shape)
         name = str(source.target).replace(".", "_")
         with torch.no_grad(), model.graph.inserting_before(node):
-            stored = _constant(model, f"{name}_integers", self.integers(weight))
+            stored = constant(model, f"{name}_integers", self.integers(weight))
             span = (self.lowest, self.highest, torch.int8)
             if granularity == TENSOR:
                 dequantized = model.graph.call_function(_decomposed.dequantize_per_tensor.default, (stored, float(self.scale), int(self.zero_point), *span))
             else:
-                scale = _constant(model, f"{name}_scale", self.scale)
-                zero = _constant(model, f"{name}_zero_point", self.zero_point)
+                scale = constant(model, f"{name}_scale", self.scale)
+                zero = constant(model, f"{name}_zero_point", self.zero_point)
                 if granularity == CHANNEL:
                     dequantized = model.graph.call_function(_decomposed.dequantize_per_channel.default, (stored, scale, zero, 0, *span))
                 else:
@@ -245,22 +246,3 @@ def activation_spec(key: str, method: SiteMethod, dtype: torch.dtype, lowest: in
         qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
         observer_or_fake_quant_ctr=constructor,
     )
-
-
-def _tensor(model: fx.GraphModule, node: fx.Node) -> Tensor:
-    value: Any = model
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    assert isinstance(value, Tensor), "a weight is a tensor of the graph module"
-    return value.detach()
-
-
-def _constant(model: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
-    """A buffer of the module; readers of one weight share it."""
-    known = getattr(model, name, None)
-    while known is not None and not torch.equal(known, value):
-        name += "_"
-        known = getattr(model, name, None)
-    if known is None:
-        model.register_buffer(name, value.clone())
-    return model.graph.get_attr(name)

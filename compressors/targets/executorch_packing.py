@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from compressors.targets.executorch_annotator import FUSED
+from compressors.targets.graph_tensors import constant, drop_unused, tensor_of
 from compressors.targets.site_annotator import WEIGHTED
 
 __all__ = ["pack"]
@@ -39,7 +40,7 @@ def pack(module: fx.GraphModule) -> fx.GraphModule:
                 _substitute(module, node, module.graph.call_function(_aten.add.Tensor, (product, node.args[2])))
     module.graph.eliminate_dead_code()
     module.recompile()
-    _drop_unused(module)
+    drop_unused(module)
     return module
 
 
@@ -55,7 +56,7 @@ def _dequantized(module: fx.GraphModule, weight: Any, *, packs: bool) -> fx.Node
     limits = (-8, 7, torch.int8) if packs and highest <= 7 else (-128, 127, torch.int8)
     if scale.ndim < 2:
         scale, zero = (value.expand(len(stored)).contiguous() for value in (scale, zero))
-    names = [_get(module, weight, end, value) for end, value in (("scale", scale), ("zero", zero))]
+    names = [constant(module, f"{weight.name}_{end}", value) for end, value in (("scale", scale), ("zero", zero))]
     if scale.ndim < 2:
         new = module.graph.call_function(_decomposed.dequantize_per_channel.default, (weight.args[0], *names, 0, *limits))
     else:
@@ -73,16 +74,6 @@ def _only_weights(node: fx.Node) -> bool:
     return "dequantize" not in entering or ("per_tensor" in entering and not leaves_integers)
 
 
-def _drop_unused(module: fx.GraphModule) -> None:
-    """Let go of tensors that the graph reads under none of their names: exporting would store them, too."""
-    tensors = dict((*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)))
-    used = {id(tensors[str(node.target)]) for node in module.graph.nodes if node.op == "get_attr" and str(node.target) in tensors}
-    for name, tensor in tensors.items():
-        if id(tensor) not in used:
-            owner, _, attribute = name.rpartition(".")
-            delattr(module.get_submodule(owner), attribute)
-
-
 def _constants(module: fx.GraphModule, weight: Any) -> tuple[Tensor, Tensor, Tensor, int]:
     """Integers, scales, zero points and the largest integer of a dequantized weight."""
     if "affine" in str(weight.target):
@@ -91,7 +82,7 @@ def _constants(module: fx.GraphModule, weight: Any) -> tuple[Tensor, Tensor, Ten
         stored, scale, zero, _, _, highest = weight.args[:6]
     else:
         stored, scale, zero, _, highest = weight.args[:5]
-    values = [_tensor(module, v) if isinstance(v, fx.Node) else torch.tensor([v]) for v in (stored, scale, zero)]
+    values = [tensor_of(module, v) if isinstance(v, fx.Node) else torch.tensor([v]) for v in (stored, scale, zero)]
     return values[0], values[1].float(), values[2].long(), int(highest)
 
 
@@ -104,22 +95,7 @@ def _table(module: fx.GraphModule, indices: fx.Node, weight: Any) -> fx.Node:
     if bits < 8:
         stored = torch.ops.quant_fusion._pack_embedding_weight.default(stored, bits)  # noqa: SLF001 - the layout is known there only
     name = {2: "embedding_2bit", 4: "embedding_4bit", 8: "embedding_byte"}[bits]
-    names = [_get(module, weight, end, value) for end, value in (("packed", stored), ("scale", scale))]
-    zeros = _get(module, weight, "zero", zero.float()) if bool(zero.any()) else None
+    names = [constant(module, f"{weight.name}_{end}", value) for end, value in (("packed", stored), ("scale", scale))]
+    zeros = constant(module, f"{weight.name}_zero", zero.float()) if bool(zero.any()) else None
     lowest = -(2 ** (bits - 1))
     return module.graph.call_function(getattr(_decomposed, name).default, (*names, zeros, lowest, -lowest - 1, indices))
-
-
-def _tensor(module: fx.GraphModule, node: fx.Node) -> Tensor:
-    value: Any = module
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    assert isinstance(value, Tensor), "quantized weights are constants of the graph"
-    return value.detach()
-
-
-def _get(module: fx.GraphModule, like: fx.Node, end: str, value: Tensor) -> fx.Node:
-    name = f"{like.name}_{end}"
-    if not hasattr(module, name):
-        module.register_buffer(name, value)
-    return module.graph.get_attr(name)

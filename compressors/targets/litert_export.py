@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from compressors.errors import UnexportableError, UserError
 from compressors.graph.surgery import weight_names
 from compressors.targets.exported import PREFIX, ExportedModel, capture, fold_batch_norms
+from compressors.targets.graph_tensors import attribute
 from compressors.targets.litert_lowering import round_rows
 from compressors.targets.litert_packing import Integers, StoredWeight, pack
 
@@ -209,8 +210,5 @@ def _rounded(user: fx.Node) -> bool:
 
 
 def _array(module: fx.GraphModule, name: str) -> NDArray[Any]:
-    value: Any = module
-    for part in name.split("."):
-        value = getattr(value, part)
-    array: NDArray[Any] = value.detach().cpu().numpy()
+    array: NDArray[Any] = attribute(module, name).detach().cpu().numpy()
     return array

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from compressors.targets.graph_tensors import constant, drop_unused, tensor_of
+
 __all__ = ["dynamic_quantize", "integer_linear", "lower_dynamic", "onnx_translations"]
 
 _decomposed = torch.ops.quantized_decomposed
@@ -66,8 +68,8 @@ def lower_dynamic(module: fx.GraphModule) -> fx.GraphModule:
                 quantized[activation] = tuple(module.graph.call_function(operator.getitem, (call, i)) for i in range(3))
         stored, scale = weight.args[0], weight.args[1]
         with module.graph.inserting_before(node):
-            weight_scale = _value(module, scale).float() if isinstance(scale, fx.Node) else torch.tensor(scale)
-            constants = [_constant(module, f"{stored.target}_integer", _value(module, stored).t()), _constant(module, f"{stored.target}_step", weight_scale)]
+            weight_scale = tensor_of(module, scale).float() if isinstance(scale, fx.Node) else torch.tensor(scale)
+            constants = [constant(module, f"{stored.target}_integer", tensor_of(module, stored).t()), constant(module, f"{stored.target}_step", weight_scale)]
             bias = node.args[2] if len(node.args) > 2 else None
             replacement = module.graph.call_function(torch.ops.compareto.integer_linear.default, (*quantized[activation], *constants, bias))
         replacement.meta = {k: v for k, v in node.meta.items() if k in ("val", "nn_module_stack", "stack_trace")}
@@ -77,7 +79,7 @@ def lower_dynamic(module: fx.GraphModule) -> fx.GraphModule:
         # A chain of choose_qparams has no side effect, but fx takes unknown operators to be pure only one pass at a time.
         module.graph.eliminate_dead_code()
         module.recompile()
-    _drop_unused(module)
+    drop_unused(module)
     return module
 
 
@@ -94,27 +96,3 @@ def onnx_translations() -> dict[Any, Callable[..., Any]]:
         return product if bias is None else op.Add(product, bias)
 
     return {torch.ops.compareto.dynamic_quantize.default: quantize, torch.ops.compareto.integer_linear.default: linear}
-
-
-def _value(module: fx.GraphModule, node: fx.Node) -> Tensor:
-    value: Any = module
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    assert isinstance(value, Tensor), "quantized weights are constants of the graph"
-    return value.detach()
-
-
-def _constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
-    if not hasattr(module, name):
-        module.register_buffer(name, value.contiguous())
-    return module.graph.get_attr(name)
-
-
-def _drop_unused(module: fx.GraphModule) -> None:
-    """Let go of tensors that the graph reads under none of their names: the float weights behind integer ones."""
-    tensors = dict((*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)))
-    used = {id(tensors[str(node.target)]) for node in module.graph.nodes if node.op == "get_attr" and str(node.target) in tensors}
-    for name, tensor in tensors.items():
-        if id(tensor) not in used:
-            owner, _, attribute = name.rpartition(".")
-            delattr(module.get_submodule(owner), attribute)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from compressors.targets.graph_tensors import constant, tensor_of
+
 if TYPE_CHECKING:
     import onnx
 
@@ -92,15 +94,15 @@ def lower_groups(module: fx.GraphModule) -> fx.GraphModule:
     """Replace dequantized groups of a converted module by the operators above, in place."""
     graph, ops = module.graph, torch.ops.compareto
     for node in [n for n in graph.nodes if n.target is torch.ops.torchao.dequantize_affine and n.args[0].op == "get_attr"]:
-        integers, (_, _group), scale, zero = _get(module, node.args[0]), node.args[1], node.args[2], _get(module, node.args[3])
+        integers, scale, zero = tensor_of(module, node.args[0]), node.args[2], tensor_of(module, node.args[3])
         lowest, highest = int(node.args[5]), int(node.args[6])
         bits = 8 if highest > 7 else 4 if highest > 1 else 2
         half = 2 ** (bits - 1)
         symmetric = lowest == -highest
         with graph.inserting_before(node):
             name = str(node.args[0].target)
-            stored = _constant(module, f"{name}_packed", packed(integers.int() + half, bits))
-            zeros = None if symmetric else _constant(module, f"{name}_zeros", packed(zero.int() + half, bits))
+            stored = constant(module, f"{name}_packed", packed(integers.int() + half, bits))
+            zeros = None if symmetric else constant(module, f"{name}_zeros", packed(zero.int() + half, bits))
         for user in list(node.users):
             with graph.inserting_before(user):
                 if user.target is _aten.embedding.default:
@@ -212,15 +214,3 @@ def _operator(name: str, inputs: list[str], attributes: list[str]) -> Any:
         attributes=[OpSchema.Attribute(a, OpSchema.AttrType.INT, required=True) for a in attributes],
     )
     return Op(Opset("com.microsoft", 1), name, schema)
-
-
-def _get(module: fx.GraphModule, node: fx.Node) -> Tensor:
-    value = module.get_buffer(str(node.target))
-    assert isinstance(value, Tensor), "constants of a converted module are its buffers"
-    return value
-
-
-def _constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
-    if not hasattr(module, name):
-        module.register_buffer(name, value.contiguous())
-    return module.graph.get_attr(name)
