@@ -19,16 +19,13 @@ from compressors.context import Context
 from compressors.errors import DivergedError, UserError
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.surgery import weight_names
-from compressors.quantization.layerwise import refine
+from compressors.quantization.layerwise import FEWEST_EXAMPLES, refine
 from compressors.quantization.quantizer import SiteQuantizer, WeightQuantizer
 from compressors.targets.exported import PREFIX, ExportedModel, capture, run_captured
 from compressors.targets.site_spec import SiteMethod, SiteSpec
 from compressors.targets.target import Target
 
-__all__ = ["FEWEST_EXAMPLES", "Prepared", "edit_of", "finished", "prepare", "quantize", "restore", "silent"]
-
-FEWEST_EXAMPLES = 8
-"""Ranges that were taken from fewer examples say nothing about others."""
+__all__ = ["Prepared", "edit_of", "finished", "prepare", "quantize", "restore", "silent"]
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,13 @@ from compressors.quantization.grid import Grid
 from compressors.quantization.layer_rows import LayerRows, rows_of
 from compressors.quantization.quantizer import SiteQuantizer, WeightQuantizer
 from compressors.targets.exported import signature_of
+from compressors.targets.graph_tensors import attribute
 from compressors.targets.site_spec import SiteMethod
 
 __all__ = ["FEWEST_EXAMPLES", "MOST_EXAMPLES", "MOST_ROWS", "refine"]
 
 FEWEST_EXAMPLES = 8
+"""What was decided on fewer examples, ranges too, says nothing about others."""
 MOST_EXAMPLES = 512
 MOST_ROWS = 8192
 """Of inputs that one layer's rounding is decided on."""
@@ -54,7 +56,8 @@ def refine(module: fx.GraphModule, methods: Mapping[str, SiteMethod], batches: I
         UserError: too few examples, or all of them are equal.
         DivergedError: inputs of a layer are not finite.
     """
-    if all(method.rounding == "nearest" and not method.bias_correction for method in methods.values()):
+    quantizers = [part for part in module.modules() if isinstance(part, WeightQuantizer)]
+    if not any(_asked(methods.get(quantizer.key, SiteMethod()), quantizer) for quantizer in quantizers):
         return
     walk = _Walk(module, methods, seed)
     with torch.no_grad():
@@ -83,6 +86,11 @@ def _examples(walk: _Walk, batches: Iterable[Inputs]) -> list[Inputs]:
     if all(bool((value == first[name]).all()) for batch in kept for name, value in batch.items()):
         raise UserError(f"quantize: the {count} examples of the calibration split are all equal; accepted: examples like those that the model will see")
     return kept
+
+
+def _asked(method: SiteMethod, quantizer: WeightQuantizer) -> bool:
+    """Whether anything is to be done to a layer."""
+    return method.bias_correction or (method.rounding != "nearest" and quantizer.bits < _BETTER_BELOW)
 
 
 @dataclass(slots=True)
@@ -164,7 +172,7 @@ class _Walk:
         if node.op == "output":
             return []
         if node.op == "get_attr":
-            return [_attribute(self.module, str(node.target))] * batches
+            return [attribute(self.module, str(node.target))] * batches
         called = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(called, SiteQuantizer):
             values = stream[node.all_input_nodes[0]]
@@ -187,9 +195,9 @@ class _Walk:
         quantizer = self.module.get_submodule(str(at.target))
         assert isinstance(quantizer, WeightQuantizer), "found as one"
         method = self.methods.get(quantizer.key, SiteMethod())
-        if not method.bias_correction and (method.rounding == "nearest" or quantizer.bits >= _BETTER_BELOW):
+        if not _asked(method, quantizer):
             return None
-        weight = _attribute(self.module, str(at.all_input_nodes[0].target))
+        weight = attribute(self.module, str(at.all_input_nodes[0].target))
         rows = rows_of(node, weight.shape)
         if rows is None:
             self.left[f"keep nearest rounding: {str(node.target).split('.')[1]} has no rows to decide it on"] += 1
@@ -200,7 +208,7 @@ class _Walk:
         return _Layer(node, rows, quantizer, weight, method)
 
     def _readers(self, weight: Tensor) -> int:
-        nodes = [n for n in self.module.graph.nodes if n.op == "get_attr" and _attribute(self.module, str(n.target)) is weight]
+        nodes = [n for n in self.module.graph.nodes if n.op == "get_attr" and attribute(self.module, str(n.target)) is weight]
         readers = [reader for n in nodes for reader in n.users]
         return sum(len(reader.users) if reader.op == "call_module" else 1 for reader in readers)
 
@@ -233,7 +241,7 @@ class _Walk:
             return
         wanted, found = (self._chosen(layer.rows.outputs, stream[layer.node], keep=None) for stream in (self.exact, self.rounded))
         shift = mean_shift(wanted, found)
-        bias = _attribute(self.module, str(layer.rows.bias.target))
+        bias = attribute(self.module, str(layer.rows.bias.target))
         bias.data += shift.to(bias)
         self.corrected += 1
         self._again(layer)
@@ -268,10 +276,3 @@ class _Walk:
 
     def _rectified(self, node: fx.Node) -> bool:
         return len(node.users) == 1 and str(next(iter(node.users)).target) in _RECTIFIERS
-
-
-def _attribute(module: fx.GraphModule, name: str) -> Any:
-    value: Any = module
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import pydantic
@@ -107,7 +107,7 @@ class Quantize(Compressor):
             raise CompressionError("quantize: the patterns leave no weight to quantize")
         weights, activations = edit.weight_bits.copy(), edit.activation_bits.copy()
         granularity, symmetric = edit.granularity.copy(), edit.symmetric.copy()
-        own = {site: self._settings(graph, site) for site in sites}
+        own = self._settings(graph, sites)
         dynamic = self.mode == "dynamic"
         for site, settings in own.items():
             integers = settings.weight_bits <= 8
@@ -138,13 +138,12 @@ class Quantize(Compressor):
         table = SensitivityTable.from_scores(scores[self.criteria()[0]])
         return replace(planned, weight_bits=mixed_bits(self.mixed, graph, table, planned, [site for site in sites if site not in said]))
 
-    def _settings(self, graph: ModelGraph, site: int) -> _Settings:
-        names = ("weight_bits", "activation_bits", "granularity", "symmetric")
-        found: dict[str, Any] = {name: getattr(self, name) for name in names}
+    def _settings(self, graph: ModelGraph, sites: Sequence[int]) -> dict[int, _Settings]:
+        found = dict.fromkeys(sites, _Settings(self.weight_bits, self.activation_bits, self.granularity, self.symmetric))
         for pattern, override in self.overrides.items():
-            if site in graph.select_sites((pattern,)):
-                found |= override.model_dump(exclude_none=True)
-        return _Settings(**found)
+            changes = override.model_dump(exclude_none=True)
+            found |= {site: replace(found[site], **changes) for site in graph.select_sites((pattern,)) if site in found}
+        return found
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
         """The quantized model: an exported graph from here on, unless every weight has 16 bits."""
