@@ -103,6 +103,7 @@ class Target(ABC):
         """A converted module with this runtime's numerics where they are not those of plain quantize and dequantize; as it is where they are."""
         return module
 
+    @abstractmethod
     def rounded_at_run_time(self, x: Tensor, granularity: int) -> Tensor:
         """What a linear layer reads that takes the range of its activation at run time: the values that ``lower`` leaves, for training.
 
@@ -110,7 +111,6 @@ class Target(ABC):
             x: ``[..., inputs]``.
             granularity: of the layer's weight, see ``SiteSpec``.
         """
-        raise NotImplementedError(f"{self.name} takes no ranges at run time, got {granularity=} for {list(x.shape)}")
 
     def linear_at_run_time(
         self,

@@ -9,19 +9,18 @@ from numpy.typing import NDArray
 
 from compressors.errors import DivergedError
 from compressors.targets import target_named
-from evaluators.metric import Estimate, Metric
+from evaluators.metric import EXACT, Estimate, Metric
 from evaluators.tasks.array_task import ArrayTask
 from evaluators.tasks.intervals import paired_difference
 from search.artifact import Artifact, file_bytes
 from search.evidence import read_promised
 from search.runtime_process import RuntimeProcess
+from search.verification import keeps
 from search.verifying.report import Check
 
 __all__ = ["OUTPUTS_TOLERANCE", "byte_checks", "output_check", "quality_checks", "unchecked_quality"]
 
 OUTPUTS_TOLERANCE = 0.05
-_ACCURACY = 0.005
-_RELATIVE = 0.02
 
 
 def output_check(found: Mapping[str, Any]) -> Check:
@@ -42,7 +41,7 @@ def byte_checks(artifact: Artifact) -> list[Check]:
     note = f"weights, scales, zero points and biases; {before.value / stored:.1f}x fewer than uncompressed" if before and stored else ""
     whole = file_bytes(path)
     return [
-        Check("size_bytes", promised, float(stored), kept=stored <= promised * (1 + _RELATIVE), note=note),
+        Check("size_bytes", promised, float(stored), kept=keeps(EXACT["size_bytes"], promised, stored), note=note),
         Check("file_bytes", None, float(whole), kept=None, note="the whole file"),
         Check("overhead_bytes", None, float(whole - stored), kept=None, note=f"the graph around the weights, {(whole - stored) / max(stored, 1):.0%} of them"),
     ]
@@ -61,7 +60,7 @@ def quality_checks(artifact: Artifact, task: ArrayTask, threads: int, provider: 
     checks = []
     for i, metric in enumerate(task.quality):
         promised, e = artifact.promised[metric.name].value, found[metric.name]
-        kept = _worse(metric, promised, e.value) <= _tolerance(metric, promised) if i == 0 else None
+        kept = keeps(metric, promised, e.value) if i == 0 else None
         before = promised_values.get(metric.name)
         # Values of the same examples, or there is nothing to pair.
         difference = paired_difference(values[metric.name], before) if before is not None and before.shape == values[metric.name].shape else None
@@ -94,11 +93,3 @@ def _paired(metric: Metric, difference: Estimate | None, values: NDArray[Any]) -
         return f"; to the promise, on the same {len(values)} examples: {parts[0]} points ({parts[1]} to {parts[2]})"
     unit = "nats" if metric.name == "perplexity" else metric.unit
     return f"; to the promise, paired: {difference.value:+.3g} {unit} ({difference.low:+.3g} to {difference.high:+.3g})"
-
-
-def _worse(metric: Metric, promised: float, found: float) -> float:
-    return metric.minimised(found) - metric.minimised(promised)
-
-
-def _tolerance(metric: Metric, promised: float) -> float:
-    return _ACCURACY + 1e-9 if metric.name == "accuracy" else _RELATIVE * abs(promised)

@@ -64,6 +64,9 @@ class PlainTarget(Target):
     def annotator(self, sites: Any, *, dynamic: bool) -> Any:
         raise NotImplementedError
 
+    def rounded_at_run_time(self, x: torch.Tensor, granularity: int) -> torch.Tensor:
+        return x
+
     def export(self, model: nn.Module, example_inputs: Mapping[str, torch.Tensor], folder: Path) -> Path:
         raise NotImplementedError
 
