@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compressors.context import Batch
+from compressors.torch_threads import torch_threads
 from compressors.training import TrainingSpec, train
 from evaluators.tasks.task import Task
 
@@ -36,12 +37,8 @@ def fit(model: nn.Module, task: Task, spec: FitSpec, *, seed: int, device: torch
         flat = logits.reshape(-1, logits.shape[-1])
         return functional.cross_entropy(flat, batch.labels.reshape(-1), ignore_index=-100, label_smoothing=spec.label_smoothing)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(_cores())
-    try:
+    with torch_threads(_cores()):
         return train(copy.deepcopy(model), task, spec, loss=loss, seed=seed, device=device, log=log, prefix="fit ")
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _cores() -> int:

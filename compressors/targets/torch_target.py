@@ -93,13 +93,9 @@ class Torch(Target):
         Raises:
             UserError: no checkpoint, or one that does not name its architecture.
         """
-        import torch
-
         from compressors.checkpoint import load
 
-        if threads:
-            torch.set_num_threads(threads)
-        return _TorchSession(load(path if path.is_dir() else path.parent).eval())
+        return _TorchSession(load(path if path.is_dir() else path.parent).eval(), threads)
 
     def file_bytes(self, path: Path) -> int:
         """Bytes of weights, biases, and scales with their zero points, but of those of whole tensors; statistics of batch norms are none of them."""
@@ -117,15 +113,16 @@ def _stored(name: str, tensor: Mapping[str, Any]) -> int:
 
 
 class _TorchSession:
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, threads: int) -> None:
+        self._model, self._threads = model, threads
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run once."""
         import torch
 
         from compressors.context import logits_of
+        from compressors.torch_threads import torch_threads
 
-        with torch.no_grad():
+        with torch.no_grad(), torch_threads(self._threads):
             logits = logits_of(self._model(**{name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in inputs.items()}))
         return {"logits": logits.numpy()}

@@ -66,3 +66,12 @@ def test_nothing_runs_in_integers_and_that_is_said() -> None:
     assert set(Torch().supported(graph, edit)) == {"conv.weight", "head.weight"}
     bits = np.array([2, 8, 32])
     assert set(Torch().compute_precision(bits, bits, bits, bits > 8)) == {"fp32"}
+
+
+def test_a_session_computes_with_its_own_threads_and_gives_the_process_its_own_back(tmp_path: Path) -> None:
+    target = target_named("torch")
+    session = target.load(target.export(bert(), TOKENS, tmp_path), threads=3)
+    before, seen = torch.get_num_threads(), []
+    session._model.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    session({name: value.numpy() for name, value in TOKENS.items()})
+    assert (seen, torch.get_num_threads()) == ([3], before)
