@@ -60,7 +60,7 @@ def test_what_is_positively_homogeneous_lets_scales_pass(between):
         (nn.GroupNorm(2, 4), "group_norm"),
         (lambda x: torch.softmax(x, 1), "softmax"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_not_says_so(between, reason):
     widths, reasons = found(Between(between), IMAGE)
