@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from compressors.graph import ModelGraph, Polynomial, Shapes
 from compressors.targets import Kernel, Target
 from compressors.targets.storage import effective_granularity
+from evaluators.devices.kernel_time import Product
 from evaluators.devices.rates import PRECISIONS
 
 __all__ = ["KernelTable", "kernel_table"]
@@ -24,30 +25,6 @@ _KEPT = 8
 _PART = 256
 """Candidates that are priced at once: few enough for their arrays to stay in a processor's cache."""
 _INT8 = PRECISIONS.index("int8")
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """Kernels of one op class as products of ``[rows, depth]`` by ``[depth, width]``; arrays are ``[kernels, candidates]``.
-
-    Attributes:
-        op_class: of all of them.
-        kernels: their positions in the table.
-        macs, outputs: multiply-accumulates and elements.
-        depth, width, rows: of the matrices; the width is infinite where there are no weights.
-        arithmetics: the pairs that occur of a precision (index into ``PRECISIONS``) and whether inputs are quantized at run time.
-        which: index into ``arithmetics``.
-    """
-
-    op_class: str
-    kernels: NDArray[np.int64]
-    macs: Floats
-    outputs: Floats
-    depth: Floats
-    width: Floats
-    rows: Floats
-    arithmetics: tuple[tuple[int, bool], ...]
-    which: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -134,12 +111,9 @@ class KernelTable:
 
     def _product(self, op_class: str, kernels: NDArray[np.int64]) -> Product:
         macs, weights, outputs = self.macs[kernels], self.weights[kernels], self.outputs[kernels]
-        depth = macs / np.maximum(outputs, 1.0)
-        width = np.where(weights > 0, weights / np.maximum(depth, 1.0), np.inf)
-        rows = outputs / np.maximum(np.minimum(width, outputs), 1.0)
         present, which = np.unique(self.precision[kernels] * 2 + self.dynamic, return_inverse=True)
         arithmetics = tuple((int(value) // 2, bool(value % 2)) for value in present)
-        return Product(op_class, kernels, macs, outputs, depth, width, rows, arithmetics, which.reshape(macs.shape))
+        return Product.of(op_class, kernels, macs, weights, outputs, arithmetics, which.reshape(macs.shape))
 
 
 _cache: OrderedDict[tuple[int, str, bytes], tuple[ModelGraph, KernelTable]] = OrderedDict()

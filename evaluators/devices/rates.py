@@ -21,6 +21,7 @@ class Rate(pydantic.BaseModel):
 
     A kernel is a product of ``[rows, depth]`` by ``[depth, width]``; each size s contributes a factor s / (s + half). 1e9 multiply-accumulates a second.
     A width (depth) that is not a multiple of ``BLOCK`` makes it slower by the factor ``misaligned_width`` (``misaligned_depth``).
+    ``tile`` is the side of the square of outputs that is computed at once (Winograd's algorithm), 0 for none: an edge pays for whole tiles.
     """
 
     model_config = _STRICT
@@ -32,6 +33,7 @@ class Rate(pydantic.BaseModel):
     half_outputs: float = 0.0
     misaligned_width: float = 1.0
     misaligned_depth: float = 1.0
+    tile: float = 0.0
 
 
 class Rates(pydantic.BaseModel):
@@ -46,6 +48,7 @@ class Rates(pydantic.BaseModel):
         overhead_ms: fixed cost of one inference.
         memory_bytes: what the runtime itself occupies.
         fallback: precisions the unit does not compute in.
+        hidden_traffic: whether memory traffic happens behind the arithmetic, so that the longer of the two counts, else their sum.
         idle_w: power at rest, added for the whole inference.
         pj_per_mac, pj_per_byte: energy on top of it.
     """
@@ -60,6 +63,7 @@ class Rates(pydantic.BaseModel):
     overhead_ms: float
     memory_bytes: float
     fallback: Mapping[str, str]
+    hidden_traffic: bool = True
     idle_w: float
     pj_per_mac: Mapping[str, float]
     pj_per_byte: float

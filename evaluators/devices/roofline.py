@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from compressors.graph import ModelGraph, Shapes
 from compressors.targets import Target
 from evaluators.devices.device_model import CostArray, DeviceModel
-from evaluators.devices.kernel_table import KernelTable, Product, kernel_table
-from evaluators.devices.rates import BLOCK, PRECISIONS, Rate, Rates
+from evaluators.devices.kernel_table import KernelTable, kernel_table
+from evaluators.devices.kernel_time import KernelTimes, Load, kernel_times
+from evaluators.devices.rates import PRECISIONS, Rates
 
 __all__ = ["Interval", "Roofline"]
 
@@ -31,21 +32,6 @@ class Interval:
     latency: tuple[float, float]
     memory: tuple[float, float]
     energy: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """Milliseconds of each kernel, ``[kernels, candidates]``, and what the energy counts."""
-
-    compute: Floats
-    memory: Floats
-    launch: Floats
-    bytes: Floats
-    picojoules: Floats
-
-    @property
-    def kernel(self) -> Floats:
-        return np.maximum(self.compute, self.memory) + self.launch
 
 
 @dataclass(frozen=True)
@@ -87,34 +73,33 @@ class Roofline(DeviceModel):
         times = self._times(table)
         latency = times.kernel.sum(axis=0) + self.rates.overhead_ms
         memory = table.stored_bytes + self._widened(table) + self._activation_bytes(table) + self.rates.memory_bytes
-        picojoules = times.picojoules.sum(axis=0) + times.bytes.sum(axis=0) * self.rates.pj_per_byte
+        picojoules = self._picojoules(table) + times.bytes.sum(axis=0) * self.rates.pj_per_byte
         return latency, memory, self.rates.idle_w * latency + picojoules * 1e-9
 
-    def _times(self, table: KernelTable) -> _Times:
+    def _times(self, table: KernelTable) -> KernelTimes:
         rates = self.rates
-        float_bytes = 2.0 if rates.runs_as("fp32") == "fp16" else 4.0
-        weight_bytes = table.weights_read * self._resident_bits(table.precision, table.weight_bits) / 8
-        moved = np.where(table.integer, 1.0, float_bytes)
-        activation_bytes = table.moved * moved
-        # Conversions between float and 8-bit integers: every element is read in one form and written in the other.
         # Where the rates of products that quantize at run time were measured, the conversion is part of them.
         converted = table.requantized if "int8_dynamic" in rates.compute else table.requantized + table.quantized_at_run_time
-        converted_bytes = converted * (1.0 + float_bytes)
-        classes = [k.op_class for k in table.kernels]
-        bandwidth = np.where(table.integer, *(np.array([rates.bandwidth(c, integer=i) for c in classes])[:, None] for i in (True, False)))
-        streamed = table.stored_bytes > rates.cache_bytes
-        weight_rate = np.where(streamed, rates.weight_gb_s, np.maximum(rates.weight_gb_s, rates.bandwidth("default")))
-        memory: Floats = activation_bytes / (bandwidth * 1e6) + weight_bytes / (weight_rate * 1e6)
-        conversion = converted_bytes / (rates.bandwidth("quantize") * 1e6)
-        launch_us = np.where(table.computes_integers, *(np.array([rates.launch(c, integer=i) for c in classes])[:, None] for i in (True, False)))
-        launch = launch_us * table.present * 1e-3 + conversion
-        compute, picojoules = np.zeros_like(memory), np.zeros_like(memory)
+        load = Load(
+            tuple(k.op_class for k in table.kernels),
+            table.products,
+            table.integer,
+            table.computes_integers,
+            table.moved,
+            table.weights_read * self._resident_bits(table.precision, table.weight_bits) / 8,
+            converted,
+            table.present,
+            table.stored_bytes > rates.cache_bytes,
+        )
+        return kernel_times(load, rates)
+
+    def _picojoules(self, table: KernelTable) -> Floats:
+        """Energy of the arithmetic, ``[candidates]``."""
+        total = np.zeros(len(table.dynamic))
         for product in table.products:
-            chosen = [rates.rate(PRECISIONS[p], product.op_class, dynamic=dynamic) for p, dynamic in product.arithmetics]
-            energies = np.array([rates.pj_per_mac[rates.runs_as(PRECISIONS[p])] for p, _ in product.arithmetics])
-            compute[product.kernels] = _compute_ms(chosen, product)
-            picojoules[product.kernels] = product.macs * energies[product.which]
-        return _Times(compute, memory, launch, activation_bytes + weight_bytes + converted_bytes, picojoules)
+            energies = np.array([self.rates.pj_per_mac[self.rates.runs_as(PRECISIONS[p])] for p, _ in product.arithmetics])
+            total += (product.macs * energies[product.which]).sum(axis=0)
+        return total
 
     def _resident_bits(self, precision: NDArray[np.int8], stored_bits: NDArray[np.int8]) -> Floats:
         """Bits of a weight while the model runs: runtimes widen at load to what they compute in, but for 4 bits that a kernel unpacks itself."""
@@ -135,20 +120,3 @@ class Roofline(DeviceModel):
         mean = (table.outputs * np.where(table.integer, 1.0, float_bytes)).sum(axis=0) / np.maximum(written, 1.0)
         occupied: Floats = table.activation_peak * mean
         return occupied
-
-
-def _compute_ms(rates: Sequence[Rate], product: Product) -> Floats:
-    """Milliseconds of every product, ``[kernels, candidates]``; ``rates`` are those of ``product.arithmetics``."""
-
-    def rate(name: str) -> Floats:
-        return np.array([getattr(rate, name) for rate in rates], dtype=np.float64)[product.which]
-
-    slowdown = np.ones_like(product.macs)
-    for half, size in (("half_depth", product.depth), ("half_width", product.width), ("half_rows", product.rows), ("half_outputs", product.outputs)):
-        if any(getattr(rate, half) for rate in rates):
-            slowdown *= 1 + rate(half) / np.maximum(size, 1.0)
-    for misaligned, size in (("misaligned_width", product.width), ("misaligned_depth", product.depth)):
-        if any(getattr(rate, misaligned) > 1 for rate in rates):
-            odd = np.isfinite(size) & (np.rint(np.minimum(size, 1e9)) % BLOCK != 0)
-            slowdown *= np.where(odd, np.maximum(rate(misaligned), 1.0), 1.0)
-    return product.macs * slowdown / (rate("gmacs") * 1e6)

@@ -1,0 +1,160 @@
+"""How long kernels take: from arrays of kernels and the rates of a device to milliseconds of arithmetic, of memory traffic and of launches.
+
+This is the only place that knows the form of a kernel's time; the roofline, the fit to public measurements and host calibration share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.devices.rates import BLOCK, PRECISIONS, Rate, Rates
+
+__all__ = ["KernelTimes", "Load", "Product", "kernel_times", "slowdown"]
+
+Floats = NDArray[np.float64]
+_HALVES = (("half_depth", "depth"), ("half_width", "width"), ("half_rows", "rows"), ("half_outputs", "outputs"))
+_MISALIGNED = (("misaligned_width", "width"), ("misaligned_depth", "depth"))
+_MOST_WASTE = 4.0
+"""A tile of Winograd's algorithm saves about this much arithmetic; where padding to whole tiles would cost more, runtimes compute directly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Kernels of one op class as products of ``[rows, depth]`` by ``[depth, width]``; arrays are ``[kernels, candidates]``.
+
+    Attributes:
+        op_class: of all of them.
+        kernels: their positions among all kernels.
+        macs, outputs: multiply-accumulates and elements.
+        depth, width, rows: of the matrices; the width is infinite where there are no weights.
+        arithmetics: the pairs that occur of a precision (index into ``PRECISIONS``) and whether inputs are quantized at run time.
+        which: index into ``arithmetics``.
+    """
+
+    op_class: str
+    kernels: NDArray[np.int64]
+    macs: Floats
+    outputs: Floats
+    depth: Floats
+    width: Floats
+    rows: Floats
+    arithmetics: tuple[tuple[int, bool], ...]
+    which: NDArray[np.int64]
+
+    @staticmethod
+    def of(
+        op_class: str,
+        kernels: NDArray[np.int64],
+        macs: Floats,
+        weights: Floats,
+        outputs: Floats,
+        arithmetics: tuple[tuple[int, bool], ...],
+        which: NDArray[np.int64],
+    ) -> Product:
+        """The shapes of the matrices follow from the counts."""
+        depth = macs / np.maximum(outputs, 1.0)
+        width = np.where(weights > 0, weights / np.maximum(depth, 1.0), np.inf)
+        rows = outputs / np.maximum(np.minimum(width, outputs), 1.0)
+        return Product(op_class, kernels, macs, outputs, depth, width, rows, arithmetics, which)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What kernels ask of a device, each array ``[kernels, candidates]``.
+
+    Attributes:
+        op_classes: of every kernel.
+        products: those that multiply.
+        integer: whether activations arrive and leave as 8-bit integers.
+        computes_integers: whether the kernel is one for integers.
+        moved: activations read and written, elements.
+        weight_bytes: weights read.
+        converted: activations converted between float and integers, elements.
+        launches: how many times something is launched, 0 where a candidate does not have the kernel.
+        streamed: ``[candidates]`` whether the weights do not stay in a cache.
+    """
+
+    op_classes: tuple[str, ...]
+    products: Sequence[Product]
+    integer: NDArray[np.bool_]
+    computes_integers: NDArray[np.bool_]
+    moved: Floats
+    weight_bytes: Floats
+    converted: Floats
+    launches: Floats
+    streamed: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTimes:
+    """Milliseconds of each kernel, ``[kernels, candidates]``, and the bytes that it moves.
+
+    ``launch`` includes conversions between float and integers. ``hidden``: memory traffic happens behind the arithmetic.
+    """
+
+    compute: Floats
+    memory: Floats
+    launch: Floats
+    bytes: Floats
+    hidden: bool
+
+    @property
+    def kernel(self) -> Floats:
+        """The whole time of each kernel."""
+        return (np.maximum(self.compute, self.memory) if self.hidden else self.compute + self.memory) + self.launch
+
+
+def kernel_times(load: Load, rates: Rates) -> KernelTimes:
+    """The times of ``load`` on a device with ``rates``."""
+    float_bytes = 2.0 if rates.runs_as("fp32") == "fp16" else 4.0
+    activation_bytes = load.moved * np.where(load.integer, 1.0, float_bytes)
+    # Every converted element is read in one form and written in the other.
+    converted_bytes = load.converted * (1.0 + float_bytes)
+    classes = load.op_classes
+    bandwidth = np.where(load.integer, *(np.array([rates.bandwidth(c, integer=i) for c in classes])[:, None] for i in (True, False)))
+    weight_rate = np.where(load.streamed, rates.weight_gb_s, np.maximum(rates.weight_gb_s, rates.bandwidth("default")))
+    memory: Floats = activation_bytes / (bandwidth * 1e6) + load.weight_bytes / (weight_rate * 1e6)
+    conversion = converted_bytes / (rates.bandwidth("quantize") * 1e6)
+    launch_us = np.where(load.computes_integers, *(np.array([rates.launch(c, integer=i) for c in classes])[:, None] for i in (True, False)))
+    launch = launch_us * load.launches * 1e-3 + conversion
+    compute = np.zeros_like(memory)
+    for product in load.products:
+        chosen = [rates.rate(PRECISIONS[p], product.op_class, dynamic=dynamic) for p, dynamic in product.arithmetics]
+        compute[product.kernels] = _compute_ms(chosen, product)
+    return KernelTimes(compute, memory, launch, activation_bytes + load.weight_bytes + converted_bytes, rates.hidden_traffic)
+
+
+def _compute_ms(rates: Sequence[Rate], product: Product) -> Floats:
+    """Milliseconds of every product, ``[kernels, candidates]``; ``rates`` are those of ``product.arithmetics``."""
+
+    def chosen(name: str) -> Floats:
+        return np.array([getattr(rate, name) for rate in rates], dtype=np.float64)[product.which]
+
+    used = {
+        name: chosen(name) for name in Rate.model_fields if name != "gmacs" and any(getattr(rate, name) != Rate.model_fields[name].default for rate in rates)
+    }
+    return product.macs * slowdown(product, used) / (chosen("gmacs") * 1e6)
+
+
+def slowdown(product: Product, coefficients: Mapping[str, Floats]) -> Floats:
+    """By how much products are slower than at the full rate; ``coefficients`` are fields of ``Rate``, broadcast against the products."""
+    factor = np.ones_like(product.macs)
+    for half, size in _HALVES:
+        if half in coefficients:
+            factor *= 1 + coefficients[half] / np.maximum(getattr(product, size), 1.0)
+    for misaligned, size in _MISALIGNED:
+        if misaligned in coefficients:
+            sizes = getattr(product, size)
+            odd = np.isfinite(sizes) & (np.rint(np.minimum(sizes, 1e9)) % BLOCK != 0)
+            factor *= np.where(odd, np.maximum(coefficients[misaligned], 1.0), 1.0)
+    if "tile" in coefficients:
+        # Feature maps are taken as square; an edge that is not a whole number of tiles pays for the next one.
+        side = np.sqrt(np.maximum(product.rows, 1.0))
+        tile = np.maximum(coefficients["tile"], 1e-9)
+        padded = np.minimum((np.ceil(side / tile - 1e-6) * tile / side) ** 2, _MOST_WASTE)
+        factor *= np.where(coefficients["tile"] > 0, padded, 1.0)
+    return factor
