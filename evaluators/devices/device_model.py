@@ -20,9 +20,12 @@ PREDICTED = {
         Metric("latency_ms", "ms", "min", "predicted"),
         Metric("peak_memory_bytes", "B", "min", "predicted"),
         Metric("energy_mj", "mJ", "min", "predicted"),
+        Metric("sustained_latency_ms", "ms", "min", "predicted"),
+        Metric("energy_per_hour_mwh", "mWh", "min", "predicted"),
     )
 }
-"""Metrics that a device model predicts; an experiment writes them ``latency_ms@DEVICE``."""
+"""Metrics that a device model predicts; an experiment writes them ``latency_ms@DEVICE``. Latency is that of a cool device, ``sustained_latency_ms`` of one that
+has been at work for long; an hour has as many requests as the workload says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class DeviceModel(ABC):
     """Predicts the cost of candidates on one device, unit, runtime and thread count.
 
     Attributes:
-        key: ``DEVICE[.UNIT]/RUNTIME``, as written in experiments.
+        key: ``DEVICE[.UNIT]/RUNTIME[:THREADSt][:MODE]``, as written in experiments.
         memory_bytes: what a candidate's peak must fit into.
         tier: of its latency.
     """
@@ -54,7 +57,7 @@ class DeviceModel(ABC):
 
     @abstractmethod
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
-        """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate."""
+        """``latency_ms``, ``peak_memory_bytes``, ``energy_mj`` and others of ``PREDICTED`` of each candidate."""
 
     @abstractmethod
     def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:

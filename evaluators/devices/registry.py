@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evaluators.devices.names import THIS_HOST, DeviceKey, parse_device
-from evaluators.devices.profile import load_profile
+from evaluators.devices.profile import Profile, load_profile
 from evaluators.devices.rates import rates_of
 
 if TYPE_CHECKING:
     from evaluators.devices.device_model import DeviceModel
+    from evaluators.devices.energy import Budget
 
-__all__ = ["device_named", "spec_model"]
+__all__ = ["budget_of", "device_named", "spec_model"]
 
 
 def _quiet(line: str) -> None:
     """The default progress: nowhere."""
 
 
-def device_named(text: str, target: str | None = None, progress: Callable[[str], None] = _quiet) -> DeviceModel:
-    """The cost model of ``DEVICE[.UNIT]/RUNTIME[:THREADSt]``; see ``parse_device`` for what may be left out.
+def device_named(text: str, target: str | None = None, progress: Callable[[str], None] = _quiet, *, requests_per_hour: float | None = None) -> DeviceModel:
+    """The cost model of ``DEVICE[.UNIT]/RUNTIME[:THREADSt][:MODE]``; see ``parse_device`` for what may be left out.
 
-    ``this-host`` is calibrated first where no calibration is cached; ``progress`` receives its lines.
+    ``this-host`` is calibrated first where no calibration is cached; ``progress`` receives its lines. ``requests_per_hour`` is what ``energy_per_hour_mwh``
+    counts, 60 where None.
 
     Raises:
-        UserError: no such device, unit or runtime.
+        UserError: no such device, unit, runtime or power mode.
     """
-    key = parse_device(text, target)
-    if key.device == THIS_HOST:
-        from evaluators.devices.this_host import this_host
+    from evaluators.devices.energy import REQUESTS_PER_HOUR, Powered
+    from evaluators.devices.network import Networked
 
-        return this_host(progress, threads=key.threads)
-    return spec_model(key)
+    key, requests = parse_device(text, target), requests_per_hour or REQUESTS_PER_HOUR
+    if key.device == THIS_HOST:
+        from evaluators.devices.this_host import nearest_profile, this_host
+
+        core = budget_of(load_profile(nearest_profile()))
+        budget = replace(core, sustained_w=core.sustained_w * (key.threads or 1))
+        return Powered(this_host(progress, threads=key.threads), budget, requests)
+    profile = load_profile(key.device)
+    model: DeviceModel = Powered(spec_model(key), budget_of(profile), requests)
+    return model if profile.network is None else Networked(model, profile.network, requests)
+
+
+def budget_of(profile: Profile) -> Budget:
+    """The power figures of a profile."""
+    from evaluators.devices.energy import Budget
+
+    return Budget(next(iter(profile.units.values())).idle_w.value, profile.sustained_w.value, profile.heat, profile.sleep)
 
 
 def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
@@ -43,10 +60,12 @@ def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
     runtime below. Memory is arithmetic but for the runtime's own share. Energy has published figures per operation only, so its interval is a guess.
     """
     from compressors.targets import target_named
+    from evaluators.devices.power_modes import at_clock
     from evaluators.devices.roofline import Interval, Roofline
 
     # Only this runtime's fusion rules are known so far; the others fuse the same patterns.
     target = target_named("onnxruntime")
     interval = Interval(latency=(0.4, 2.5), memory=(0.7, 1.6), energy=(0.2, 5.0))
-    memory = int(load_profile(key.device).memory_bytes.value)
-    return Roofline(called or str(key), memory, rates_of(key.device, key.unit, key.runtime, key.threads), target, "spec-only", interval)
+    profile = load_profile(key.device)
+    rates = at_clock(rates_of(key.device, key.unit, key.runtime, key.threads), 1.0 if key.mode is None else profile.modes[key.mode])
+    return Roofline(called or str(key), int(profile.memory_bytes.value), rates, target, "spec-only", interval)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evaluators.devices.calibration.calibrate import Calibration
     from evaluators.devices.device_model import DeviceModel
 
-__all__ = ["DEFAULT_THREADS", "calibration_path", "forget", "read_calibration", "this_host"]
+__all__ = ["DEFAULT_THREADS", "calibration_path", "forget", "nearest_profile", "read_calibration", "this_host"]
 
 DEFAULT_THREADS = 1
 """A study's workers share the machine, so one thread is what a candidate can count on; ``this-host:4t`` asks for more."""
@@ -67,7 +67,7 @@ def this_host(progress: Callable[[str], None], threads: int | None = None, *, ag
                 found = calibrate(count, progress)
             except NoisyMachineError as error:
                 model = _nearest(key)
-                progress(f"{THIS_HOST} cannot be calibrated ({error}); the profile {_nearest_profile()} is used instead, tier spec-only")
+                progress(f"{THIS_HOST} cannot be calibrated ({error}); the profile {nearest_profile()} is used instead, tier spec-only")
                 _models[count, path] = model
                 return model
             _write(path, found)
@@ -90,14 +90,15 @@ def _model(key: str, calibration: Calibration) -> DeviceModel:
     return Roofline(key, int(calibration.memory_bytes), calibration.rates, target_named("onnxruntime"), "host-calibrated", interval, {"energy_mj": "spec-only"})
 
 
-def _nearest_profile() -> str:
+def nearest_profile() -> str:
+    """The shipped profile that resembles this machine most."""
     return "x86-server-core" if platform.machine().lower() in ("x86_64", "amd64") else "raspberry-pi-5"
 
 
 def _nearest(key: str) -> DeviceModel:
     from evaluators.devices.registry import spec_model
 
-    return spec_model(parse_device(f"{_nearest_profile()}/onnxruntime"), called=key)
+    return spec_model(parse_device(f"{nearest_profile()}/onnxruntime"), called=key)
 
 
 def read_calibration(path: Path) -> Calibration | None:

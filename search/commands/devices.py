@@ -21,7 +21,7 @@ def register(subparsers: Subparsers) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="every device, its units and runtimes")
     show = actions.add_parser("show", help="the figures of one device with their sources")
-    show.add_argument("device", metavar="DEVICE", help="a device's name, or DEVICE[.UNIT]/RUNTIME")
+    show.add_argument("device", metavar="DEVICE", help="a device's name, DEVICE[.UNIT]/RUNTIME, or the file of a profile, which is checked")
     for reader in (listing, show):
         reader.add_argument("--format", choices=("table", "json"), default="table", help="table (default) or json")
     calibrate = actions.add_parser("calibrate", help="measure this machine again, some 20 seconds, and keep the result")
@@ -46,10 +46,16 @@ def _list(form: str) -> int:
         return 0
     width = max(len(row["device"]) for row in rows)
     for row in rows:
-        units = "; ".join(f"{unit}: {', '.join(runtimes)}" for unit, runtimes in row["units"].items())
-        print(f"{row['device']:<{width}}  {units}")
-        print(f"{'':<{width}}  {row['description']}")
+        units = "; ".join(f"{unit}: {_with_tiers(runtimes, row['tiers'][unit])}" for unit, runtimes in row["units"].items())
+        print(f"{row['device']:<{width}}  {row['description']}")
+        print(f"{'':<{width}}  {units}")
     return 0
+
+
+def _with_tiers(runtimes: list[str], tiers: list[str]) -> str:
+    """``ncnn (public-calibrated), onnxruntime, litert (transferred)``."""
+    parts = [name if tiers[i + 1 : i + 2] == [tiers[i]] else f"{name} ({tiers[i]})" for i, name in enumerate(runtimes)]
+    return ", ".join(parts)
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -57,16 +63,18 @@ def _row(name: str) -> dict[str, Any]:
 
     units = {unit: list(runtimes) for unit, runtimes in units_of(name).items()}
     if name == THIS_HOST:
-        return {"device": name, "description": "The machine at hand, calibrated", "memory_bytes": None, "units": units}
+        tiers = {unit: ["host-calibrated"] * len(runtimes) for unit, runtimes in units.items()}
+        return {"device": name, "description": "The machine at hand, calibrated", "memory_bytes": None, "units": units, "tiers": tiers}
     profile = load_profile(name)
-    return {"device": name, "description": profile.description, "memory_bytes": int(profile.memory_bytes.value), "units": units}
+    tiers = {unit: [profile.tier(unit, runtime) for runtime in runtimes] for unit, runtimes in units.items()}
+    return {"device": name, "description": profile.description, "memory_bytes": int(profile.memory_bytes.value), "units": units, "tiers": tiers}
 
 
 def _show(text: str, form: str) -> int:
     from evaluators.devices.document import device_lines
     from evaluators.devices.profile import load_profile
 
-    name = text if text in device_names() else parse_device(text).device
+    name = text if text in device_names() or text.endswith((".yaml", ".yml", ".json")) else parse_device(text).device
     if name == THIS_HOST:
         return _show_this_host(form)
     if form == "json":

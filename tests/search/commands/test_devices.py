@@ -8,6 +8,7 @@ import pytest
 
 from compressors.errors import UserError
 from evaluators.devices import device_names
+from evaluators.devices.profile import profile_path
 from search.commands import devices
 
 
@@ -23,21 +24,26 @@ def test_list_names_every_device_with_its_runtimes(capsys: pytest.CaptureFixture
     assert run("list") == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in device_names())
-    assert "npu: litert" in printed
+    assert "npu: litert, onnxruntime, qnn_dlc (" in printed
+    assert "iphone-15-pro" in printed
+    assert "(spec-only)" in printed
 
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", "--format", "json") == 0
     rows = {row["device"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == set(device_names())
-    assert rows["galaxy-s24"]["units"]["npu"] == ["litert"]
+    assert rows["galaxy-s24"]["units"]["npu"] == ["litert", "onnxruntime", "qnn_dlc"]
+    assert rows["iphone-15-pro"]["tiers"] == {"cpu": ["spec-only"] * 4}
     assert rows["cortex-a53-2gb"]["memory_bytes"] == 2_000_000_000
 
 
 def test_show_prints_figures_beside_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", "raspberry-pi-5") == 0
     by_name = capsys.readouterr().out
-    assert "| memory bandwidth | 17.1 GB/s | LPDDR4X-4267" in by_name
+    assert "| memory bandwidth | 17.1 GB/s | Raspberry Pi 5 product brief, the 8 GB model; LPDDR4X-4267" in by_name
+    assert "8.5 W for ever (Raspberry Pi documentation" in by_name
+    assert "limit 80 C" in by_name
     assert run("show", "raspberry-pi-5/litert") == 0
     assert capsys.readouterr().out == by_name
 
@@ -51,6 +57,24 @@ def test_show_of_this_host_says_that_it_is_not_calibrated(capsys: pytest.Capture
     monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path))
     assert run("show", "this-host") == 0
     assert "run: compareto devices calibrate" in capsys.readouterr().out
+
+
+def test_show_of_a_file_checks_a_profile_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "my-board.yaml"
+    path.write_text(profile_path("raspberry-pi-4").read_text())
+    assert run("show", str(path)) == 0
+    assert "4 x Cortex-A72 1.8 GHz" in capsys.readouterr().out
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(path.read_text().replace("gb: 4", "gb: -4"))
+    with pytest.raises(UserError, match=r"wrong.yaml: memory.gb is -4"):
+        run("show", str(wrong))
+    with pytest.raises(UserError, match=r"other.yaml: cannot be read"):
+        run("show", str(tmp_path / "other.yaml"))
+
+
+def test_show_says_what_the_network_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", "remote") == 0
+    assert "Network: 40 ms round trip, 2.5 MB/s up" in capsys.readouterr().out
 
 
 def test_an_unknown_device_is_a_mistake_with_a_suggestion() -> None:
