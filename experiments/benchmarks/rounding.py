@@ -35,13 +35,14 @@ WAYS: dict[str, dict[str, Any]] = {
     "nearest, range mse": {},
     "nearest, range min-max": {"weight_range": "min-max"},
     "nearest, bias correction": {"bias_correction": True},
+    "nearest, range min-max, bias correction": {"weight_range": "min-max", "bias_correction": True},
     "gptq": {"rounding": "gptq"},
     "gptq, bias correction": {"rounding": "gptq", "bias_correction": True},
     "adaround": {"rounding": "adaround"},
 }
 CASES: dict[str, list[dict[str, Any]]] = {
     "resnet20_cifar10": [{"weight_bits": bits, "activation_bits": activations} for bits in (4, 3) for activations in ("float", 8)],
-    "minilm_clinc150": [{"weight_bits": 4, "activation_bits": "float"}, {"weight_bits": 4, "activation_bits": "float", "granularity": 64}],
+    "minilm_clinc150": [{"weight_bits": 4, "activation_bits": "float", "granularity": 64}],
 }
 PREPARATIONS: dict[str, list[str]] = {"resnet20_cifar10": ["equalize"], "minilm_clinc150": ["equalize", "smooth"]}
 
