@@ -1,0 +1,1 @@
+"""Device models from published measurements of whole networks."""
