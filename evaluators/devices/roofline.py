@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from compressors.graph import ModelGraph, Shapes
 from compressors.targets import Target
 from evaluators.devices.device_model import CostArray, DeviceModel
+from evaluators.devices.doubt import Doubt
 from evaluators.devices.kernel_table import KernelTable, kernel_table
 from evaluators.devices.kernel_time import KernelTimes, Load, kernel_times
 from evaluators.devices.rates import PRECISIONS, Rates
@@ -38,7 +39,7 @@ class Interval:
 class Roofline(DeviceModel):
     """Prices candidates with ``rates``; ``target`` decides the kernels and what they compute in.
 
-    ``tier`` holds for every metric that ``other_tiers`` does not name.
+    ``tier`` holds for every metric that ``other_tiers`` does not name. ``doubt`` replaces the interval of the latency where it depends on the candidate.
     """
 
     key: str
@@ -48,35 +49,42 @@ class Roofline(DeviceModel):
     tier: str
     interval: Interval
     other_tiers: Mapping[str, str] = field(default_factory=dict)
+    doubt: Doubt | None = None
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate."""
         tables = (kernel_table(graph, self.target, shapes[i : i + _CHUNK]) for i in range(0, len(shapes), _CHUNK))
         parts = [self._priced(part) for table in tables for part in table.parts]
-        latency, memory, energy = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(3))
+        latency, memory, energy, width = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(4))
         found = {
             "latency_ms": (latency, self.interval.latency),
             "peak_memory_bytes": (memory, self.interval.memory),
             "energy_mj": (energy, self.interval.energy),
         }
-        return {name: CostArray(v, v * low, v * high, self.other_tiers.get(name, self.tier)) for name, (v, (low, high)) in found.items()}
+        costs = {name: CostArray(v, v * low, v * high, self.other_tiers.get(name, self.tier)) for name, (v, (low, high)) in found.items()}
+        if self.doubt is not None:
+            costs["latency_ms"] = replace(costs["latency_ms"], low=latency / width, high=latency * width)
+        return costs
 
     def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
         """For the uncompressed model, each kernel's name, what bounds it (``compute``, ``memory`` or ``launch``) and its milliseconds."""
         table = kernel_table(graph, self.target, graph.baseline())
-        times = self._times(table)
+        times = self.times(table)
         largest = np.argmax(np.stack([times.compute[:, 0], times.memory[:, 0], times.launch[:, 0]]), axis=0)
         names = ("compute", "memory", "launch")
         return [(k.name, names[b], float(ms)) for k, b, ms in zip(table.kernels, largest, times.kernel[:, 0], strict=True)]
 
-    def _priced(self, table: KernelTable) -> tuple[Floats, Floats, Floats]:
-        times = self._times(table)
+    def _priced(self, table: KernelTable) -> tuple[Floats, Floats, Floats, Floats]:
+        times = self.times(table)
+        classes = [k.op_class for k in table.kernels]
+        width = np.ones(len(table.dynamic)) if self.doubt is None else self.doubt.width(classes, table.computes_integers, times)
         latency = times.kernel.sum(axis=0) + self.rates.overhead_ms
         memory = table.stored_bytes + self._widened(table) + self._activation_bytes(table) + self.rates.memory_bytes
         picojoules = self._picojoules(table) + times.bytes.sum(axis=0) * self.rates.pj_per_byte
-        return latency, memory, self.rates.idle_w * latency + picojoules * 1e-9
+        return latency, memory, self.rates.idle_w * latency + picojoules * 1e-9, width
 
-    def _times(self, table: KernelTable) -> KernelTimes:
+    def times(self, table: KernelTable) -> KernelTimes:
+        """Of every kernel of the table."""
         rates = self.rates
         # Where the rates of products that quantize at run time were measured, the conversion is part of them.
         converted = table.requantized if "int8_dynamic" in rates.compute else table.requantized + table.quantized_at_run_time

@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from evaluators.devices.calibration.calibrate import Calibration
     from evaluators.devices.device_model import DeviceModel
 
-__all__ = ["DEFAULT_THREADS", "calibration_path", "forget", "nearest_profile", "read_calibration", "this_host"]
+__all__ = ["DEFAULT_THREADS", "calibrate_this_host", "calibration_path", "forget", "nearest_profile", "read_calibration", "this_host"]
 
 DEFAULT_THREADS = 1
 """A study's workers share the machine, so one thread is what a candidate can count on; ``this-host:4t`` asks for more."""
 
-_LEAST_RESIDUAL = 0.25  # whole networks are explained less well than the microbenchmarks they were fitted to
 _models: dict[tuple[int, Path], DeviceModel] = {}
 
 
@@ -39,29 +38,24 @@ def calibration_path(threads: int) -> Path:
     return root / "devices" / f"{THIS_HOST}.onnxruntime.{fingerprint(identity(threads))}.yaml"
 
 
-def this_host(progress: Callable[[str], None], threads: int | None = None, *, again: bool = False) -> DeviceModel:
-    """The model of this machine: from the cache, else calibrated now, else, on a machine too noisy for it, the nearest profile.
+def this_host(progress: Callable[[str], None], threads: int | None = None) -> DeviceModel:
+    """The model of this machine: from the cache, else calibrated now on kernels alone, else, on a machine too noisy for it, the nearest profile.
 
     Args:
         progress: receives a line at a time.
         threads: that a session uses; ``DEFAULT_THREADS`` where None.
-        again: calibrate even if a calibration is cached.
 
     Raises:
         UserError: more threads than the machine has cores, or the cache folder cannot be written.
     """
     from evaluators.devices.calibration.calibrate import NoisyMachineError, calibrate
 
-    count = threads or DEFAULT_THREADS
-    cores = os.cpu_count() or 1
-    if count > cores:
-        raise UserError(f"{THIS_HOST}: {count} threads were asked for, this machine has {cores} cores")
-    path = calibration_path(count)
-    if (count, path) in _models and not again:
+    count, path = _checked(threads)
+    if (count, path) in _models:
         return _models[count, path]
     key = f"{THIS_HOST}/onnxruntime" + ("" if threads is None else f":{threads}t")
     with _locked(path):
-        found = None if again else read_calibration(path)
+        found = read_calibration(path)
         if found is None:
             try:
                 found = calibrate(count, progress)
@@ -71,9 +65,39 @@ def this_host(progress: Callable[[str], None], threads: int | None = None, *, ag
                 _models[count, path] = model
                 return model
             _write(path, found)
-            progress(f"{THIS_HOST} is calibrated: residual {found.residual:.0%}, spread {found.spread:.0%}, kept in {path}")
+            progress(
+                f"{THIS_HOST} is calibrated: residual {found.residual:.0%}, spread {found.spread:.0%}, kept in {path}; "
+                "`compareto devices calibrate` takes minutes and is more exact"
+            )
     _models[count, path] = model = _model(key, found)
     return model
+
+
+def calibrate_this_host(progress: Callable[[str], None], threads: int | None = None) -> Path:
+    """Calibrate on kernels and whole networks, some minutes, and keep the result; what an interrupted calibration measured is not measured again.
+
+    Raises:
+        UserError: the machine is too noisy; more threads than it has cores; the cache folder cannot be written.
+    """
+    from evaluators.devices.calibration.calibrate import NoisyMachineError, calibrate
+
+    count, path = _checked(threads)
+    with _locked(path):
+        try:
+            found = calibrate(count, progress, networks=True, keep=path.with_suffix(".rounds.json"))
+        except NoisyMachineError as error:
+            path.with_suffix(".rounds.json").unlink(missing_ok=True)
+            raise UserError(f"{THIS_HOST} cannot be calibrated: {error}; stop what else runs on it and try again") from error
+        _write(path, found)
+    forget()
+    return path
+
+
+def _checked(threads: int | None) -> tuple[int, Path]:
+    count, cores = threads or DEFAULT_THREADS, os.cpu_count() or 1
+    if count > cores:
+        raise UserError(f"{THIS_HOST}: {count} threads were asked for, this machine has {cores} cores")
+    return count, calibration_path(count)
 
 
 def forget() -> None:
@@ -85,7 +109,7 @@ def _model(key: str, calibration: Calibration) -> DeviceModel:
     from compressors.targets import target_named
     from evaluators.devices.roofline import Interval, Roofline
 
-    factor = math.exp(1.645 * max(calibration.residual, _LEAST_RESIDUAL))
+    factor = math.exp(calibration.half_width)
     interval = Interval(latency=(1 / factor, factor), memory=(0.7, 1.6), energy=(0.2, 5.0))
     return Roofline(key, int(calibration.memory_bytes), calibration.rates, target_named("onnxruntime"), "host-calibrated", interval, {"energy_mj": "spec-only"})
 

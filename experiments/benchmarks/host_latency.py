@@ -124,7 +124,7 @@ def variants(family: str, count: int, seed: int, device: Any, folder: Path | Non
     target = target_named("onnxruntime")
     for number, (name, make, inputs) in enumerate(models):
         torch.manual_seed(0)
-        model, example = make().eval(), inputs(2)
+        model, example = make().eval(), inputs(1)
         graph = trace(model, example)
         scores = {"l2": scores_of(model, graph, "l2", None)}
         for i in range(-1, (count + 1 - number) // 2):

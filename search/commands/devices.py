@@ -1,13 +1,15 @@
-"""``compareto devices``: which devices there are, what is known of one, and the calibration of this one."""
+"""``compareto devices``: which devices there are, what is known of one, how their models are fitted and validated, and the calibration of this one."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from typing import Any
 
 from evaluators.devices.names import THIS_HOST, device_names, parse_device, units_of
+from search.commands import devices_fit, devices_validate
 from search.commands.arguments import Subparsers, add_command
 
 __all__ = ["register", "run"]
@@ -16,7 +18,11 @@ __all__ = ["register", "run"]
 def register(subparsers: Subparsers) -> None:
     """Add the command."""
     parser = add_command(
-        subparsers, "devices", run, "list the devices, show one with its sources, calibrate this host", "compareto devices show raspberry-pi-5"
+        subparsers,
+        "devices",
+        run,
+        "list the devices, show one with its sources, fit and validate their models, calibrate this host",
+        "compareto devices show raspberry-pi-5",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="every device, its units and runtimes")
@@ -24,10 +30,12 @@ def register(subparsers: Subparsers) -> None:
     show.add_argument("device", metavar="DEVICE", help="a device's name, DEVICE[.UNIT]/RUNTIME, or the file of a profile, which is checked")
     for reader in (listing, show):
         reader.add_argument("--format", choices=("table", "json"), default="table", help="table (default) or json")
-    calibrate = actions.add_parser("calibrate", help="measure this machine again, some 20 seconds, and keep the result")
+    calibrate = actions.add_parser("calibrate", help="measure this machine: kernels, then whole networks, some minutes; an interrupted calibration goes on")
     calibrate.add_argument("--threads", type=_threads, default=None, metavar="N", help="threads of a session (default: 1, as this-host without :Nt)")
     for action in (listing, show, calibrate):
         action.set_defaults(run=run)
+    devices_fit.register(actions)
+    devices_validate.register(actions)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,19 +107,21 @@ def _show_this_host(form: str) -> int:
 
 
 def _calibrate(threads: int | None) -> int:
-    from evaluators.devices.this_host import DEFAULT_THREADS, calibration_path, read_calibration, this_host
+    from evaluators.devices.this_host import calibrate_this_host, read_calibration
 
-    model = this_host(lambda line: print(line, file=sys.stderr), threads=threads, again=True)
-    found = read_calibration(calibration_path(threads or DEFAULT_THREADS))
-    print(f"{model.key}: {model.tier}")
-    if model.tier == "host-calibrated" and found is not None:
-        print("\n".join(_summary(found)))
+    path = calibrate_this_host(lambda line: print(line, file=sys.stderr), threads)
+    found = read_calibration(path)
+    assert found is not None, "it was just written"
+    print("\n".join([*_summary(found), f"kept in {path}"]))
     return 0
 
 
 def _summary(found: Any) -> list[str]:
     lines = [f"{key}: {value}" for key, value in found.machine.items()]
-    lines.append(f"residual {found.residual:.1%}, spread between rounds {found.spread:.1%}")
+    held_out = f"of {found.networks} networks that were left out of the fit in turn" if found.networks else "of single kernels"
+    lines.append(
+        f"residual {found.residual:.1%} {held_out}; 90 % within a factor of {math.exp(found.half_width):.2f}; spread between rounds {found.spread:.1%}"
+    )
     for precision, table in found.rates.compute.items():
         lines.append(f"{precision:<12} " + ", ".join(f"{op_class} {rate.gmacs:.0f}" for op_class, rate in table.items()) + " GMAC/s")
     lines.append(f"weights stream at {found.rates.weight_gb_s:.0f} GB/s; one inference costs {found.rates.overhead_ms * 1e3:.0f} us beside its kernels")

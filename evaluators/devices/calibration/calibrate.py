@@ -1,26 +1,33 @@
-"""One calibration: probe, check that the machine was quiet enough, fit."""
+"""One calibration: time microbenchmarks and whole networks, check that the machine was quiet enough, fit."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pydantic
+from numpy.typing import NDArray
 
 from compressors.errors import ComparetoError
 from evaluators.devices.calibration.fit import fit
-from evaluators.devices.calibration.probes import probes
-from evaluators.devices.calibration.timing import time_probes
+from evaluators.devices.calibration.probes import Probe, probes
+from evaluators.devices.calibration.timing import Rounds, time_runs
 from evaluators.devices.rates import Rates, rates_of
 
 __all__ = ["CALIBRATION_VERSION", "Calibration", "NoisyMachineError", "calibrate", "identity"]
 
-CALIBRATION_VERSION = 1
+CALIBRATION_VERSION = 2
 _SPREAD_LIMIT = 0.25
+_FACTOR_SPREAD = 0.3
+_LEAST_RESIDUAL = 0.25
+"""Where no whole network was timed: they are explained less well than the microbenchmarks that the rates were fitted to."""
 
 
 class NoisyMachineError(ComparetoError):
@@ -33,8 +40,10 @@ class Calibration(pydantic.BaseModel):
     Attributes:
         machine: what it holds for.
         rates: the fitted rates.
-        spread: 75th percentile over the probes of how far the median round lies above the quiet one.
-        residual: root mean square of the logarithm of predicted over measured.
+        spread: 75th percentile over the models of how far the median round lies above the quiet one.
+        residual: root mean square of the logarithm of predicted over measured, of whole networks that were left out of the fit, else of the microbenchmarks.
+        half_width: logarithm of the factor by which the interval of a latency reaches up and down.
+        networks: how many whole networks, in all their forms, were timed.
         memory_bytes: of the machine.
     """
 
@@ -44,6 +53,8 @@ class Calibration(pydantic.BaseModel):
     rates: Rates
     spread: float
     residual: float
+    half_width: float
+    networks: int
     memory_bytes: float
 
 
@@ -59,17 +70,22 @@ def identity(threads: int) -> dict[str, str]:
     }
 
 
-def calibrate(threads: int, progress: Callable[[str], None]) -> Calibration:
-    """Time the microbenchmarks with ``threads`` threads and fit them; 15 to 30 seconds.
+def calibrate(threads: int, progress: Callable[[str], None], *, networks: bool = False, keep: Path | None = None) -> Calibration:
+    """Time with ``threads`` threads and fit: 15 to 30 seconds, with whole networks a few minutes.
+
+    Args:
+        threads: of a session.
+        progress: receives a line at a time.
+        networks: time whole networks as well, and correct the rates by them.
+        keep: where finished rounds are kept until the calibration is complete.
 
     Raises:
         NoisyMachineError: the timings vary too much.
     """
+    rounds = Rounds(keep, identity(threads))
     benchmarks = tuple(probes())
-    milliseconds, spreads = time_probes(benchmarks, threads, progress)
-    spread = float(np.percentile(spreads, 75))
-    if spread > _SPREAD_LIMIT:
-        raise NoisyMachineError(f"timings vary by {spread:.0%} between rounds, more than the {_SPREAD_LIMIT:.0%} that can be calibrated")
+    milliseconds, spreads = time_probes(benchmarks, threads, rounds, progress)
+    _check(spreads)
     fitted = fit(benchmarks, milliseconds)
     fp32 = fitted.compute["fp32"]
     # No public figure is known for an unknown machine's energy: the profile's stay.
@@ -92,8 +108,75 @@ def calibrate(threads: int, progress: Callable[[str], None]) -> Calibration:
         pj_per_mac=energy.pj_per_mac,
         pj_per_byte=energy.pj_per_byte,
     )
-    residual = float(np.sqrt(np.mean(fitted.residuals**2)))
-    return Calibration(machine=identity(threads), rates=rates, spread=spread, residual=residual, memory_bytes=_memory())
+    spread, residual, count = float(np.percentile(spreads, 75)), float(np.sqrt(np.mean(fitted.residuals**2))), 0
+    half_width = 1.645 * max(residual, _LEAST_RESIDUAL)
+    if networks:
+        rates, residuals, more = _corrected(rates, threads, rounds, progress)
+        spread, residual, count = max(spread, more), float(np.sqrt(np.mean(residuals**2))), len(residuals)
+        half_width = _covering(residuals)
+    rounds.close()
+    return Calibration(machine=identity(threads), rates=rates, spread=spread, residual=residual, half_width=half_width, networks=count, memory_bytes=_memory())
+
+
+def time_probes(benchmarks: Sequence[Probe], threads: int, rounds: Rounds, progress: Callable[[str], None]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Milliseconds and spread of each microbenchmark; see ``time_runs``."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    sessions = [onnxruntime.InferenceSession(p.model, options, providers=["CPUExecutionProvider"]) for p in benchmarks]
+    runs = [partial(session.run, None, probe.feed) for probe, session in zip(benchmarks, sessions, strict=True)]
+    return time_runs(runs, "kernels", rounds, progress)
+
+
+def _corrected(rates: Rates, threads: int, rounds: Rounds, progress: Callable[[str], None]) -> tuple[Rates, NDArray[np.float64], float]:
+    """Rates corrected by whole networks; their residuals, left out in turn; their spread."""
+    from compressors.compressor import GraphEdit
+    from compressors.graph import trace
+    from compressors.pipeline import compress
+    from compressors.recipe import Recipe
+    from compressors.targets import target_named
+    from evaluators.devices.calibration.correction import correct
+    from evaluators.devices.calibration.networks import Noise, variants
+    from evaluators.devices.kernel_table import KernelTable, kernel_table
+    from evaluators.devices.roofline import Interval, Roofline
+
+    target = target_named("onnxruntime")
+    tables: list[tuple[str, KernelTable]] = []
+    runs: list[Callable[[], object]] = []
+    with tempfile.TemporaryDirectory(prefix="compareto-calibration-") as folder:
+        for i, variant in enumerate(variants()):
+            progress(f"calibrating this host: preparing {variant.network}, {'integers' if variant.steps else 'floats'}")
+            one = {name: value[:1] for name, value in variant.inputs.items()}
+            graph, recipe = trace(variant.module, one, check_cuts=False), Recipe.from_plain(variant.steps)
+            edit = recipe.plan(graph, {})[-1] if recipe.steps else GraphEdit.identity(graph)
+            tables.append((variant.network, kernel_table(graph, target, edit.shapes(graph))))
+            smaller = compress(variant.module, recipe, one, Noise(variant.inputs))
+            session = target.load(target.export(smaller, one, Path(folder) / str(i)), threads)
+            feed = {name: value.numpy() for name, value in one.items()}
+            runs.append(partial(session, feed))
+        milliseconds, spreads = time_runs(runs, "networks", rounds, progress)
+    _check(spreads)
+
+    def model(changed: Rates) -> Roofline:
+        return Roofline("this-host", 1, changed, target, "host-calibrated", Interval((1, 1), (1, 1), (1, 1)))
+
+    found = correct(model, rates, tables, milliseconds, _FACTOR_SPREAD)
+    return found.rates, found.residuals, float(np.percentile(spreads, 75))
+
+
+def _check(spreads: NDArray[np.float64]) -> None:
+    spread = float(np.percentile(spreads, 75))
+    if spread > _SPREAD_LIMIT:
+        raise NoisyMachineError(f"timings vary by {spread:.0%} between rounds, more than the {_SPREAD_LIMIT:.0%} that can be calibrated")
+
+
+def _covering(residuals: NDArray[np.float64]) -> float:
+    """What 90 % of further networks are expected to stay within: the split-conformal quantile."""
+    ranked = np.sort(np.abs(residuals))
+    return float(ranked[min(len(ranked) - 1, math.ceil(0.9 * (len(ranked) + 1)) - 1)])
 
 
 def _processor() -> str:

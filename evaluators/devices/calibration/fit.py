@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.devices.calibration.minimise import minimise
 from evaluators.devices.calibration.probes import Probe
 from evaluators.devices.rates import BLOCK, Rate
 
@@ -94,7 +95,7 @@ def _fit_compute(probes: Sequence[Probe], times: Floats) -> tuple[Rate, float, F
 
     best = float(np.max(macs / (times * 1e6)))
     centre, spread = np.log([best * 1.1, 4.0, 3.0, 1.0, 3.0, 1.0, 1.0]), np.array([0.5, 1.5, 1.5, 2.0, 1.0, 0.5, 0.5])
-    p = _minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)
+    p = minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)
     names = ("gmacs", "half_depth", "half_width", "half_rows", "launch_us", "misaligned_width", "misaligned_depth")
     found = {name: float(f"{v:.4g}") for name, v in zip(names, np.exp(p), strict=True)}
     launch_us = found.pop("launch_us")
@@ -110,21 +111,6 @@ def _fit_bandwidth(probes: Sequence[Probe], times: Floats) -> tuple[float, float
         return np.asarray(traffic / (gb_s * 1e6) + launch_us * 1e-3)
 
     centre, spread = np.log([float(np.max(traffic / (times * 1e6))), 2.0]), np.array([0.5, 1.0])
-    p = _minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)
+    p = minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)
     gb_s, launch_us = (float(f"{v:.4g}") for v in np.exp(p))
     return gb_s, launch_us, np.log(predicted(p) / times)
-
-
-def _minimise(residuals: Callable[[Floats], Floats], start: Floats, steps: int = 60) -> Floats:
-    """Levenberg-Marquardt with numerical derivatives."""
-    p, damping = start.copy(), 1.0
-    r = residuals(p)
-    for _ in range(steps):
-        jacobian = np.stack([(residuals(p + 1e-5 * e) - r) / 1e-5 for e in np.eye(len(p))], axis=1)
-        step = np.linalg.solve(jacobian.T @ jacobian + damping * np.eye(len(p)), -jacobian.T @ r)
-        trial = residuals(p + step)
-        if trial @ trial < r @ r:
-            p, r, damping = p + step, trial, damping / 3
-        else:
-            damping *= 4
-    return p

@@ -1,49 +1,90 @@
-"""Timing of the microbenchmarks: interleaved rounds, so that a slow minute of the machine touches all of them alike."""
+"""Timing of many models: interleaved rounds, so that a slow minute of the machine touches all of them alike."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from evaluators.devices.calibration.probes import Probe
-
-__all__ = ["time_probes"]
+__all__ = ["Rounds", "time_runs"]
 
 _ROUNDS = 7
 _SLICE_S = 0.012
 _LEAST_RUNS = 3
 
 
-def time_probes(probes: Sequence[Probe], threads: int, progress: Callable[[str], None]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Milliseconds of one inference of each probe, and its spread, ``[probes]`` each.
+class Rounds:
+    """Finished rounds, kept in a file until all is done, so that an interrupted calibration goes on where it stopped.
 
-    A round takes the median of several runs of every probe; the time is the lower quartile of the rounds, and the spread is how much
-    their median lies above it, relatively.
+    Args:
+        path: of the file; None keeps nothing.
+        machine: what the times hold for; a file of another machine, versions or threads is not read.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    sessions = [onnxruntime.InferenceSession(p.model, options, providers=["CPUExecutionProvider"]) for p in probes]
-    runs = []
-    for probe, session in zip(probes, sessions, strict=True):
-        seconds = min(_run(probe, session) for _ in range(_LEAST_RUNS))
-        runs.append(max(_LEAST_RUNS, min(200, int(_SLICE_S / max(seconds, 1e-7)))))
-    rounds = np.zeros((_ROUNDS, len(probes)))
-    for i in range(_ROUNDS):
-        progress(f"calibrating this host: round {i + 1} of {_ROUNDS}")
-        for j, (probe, session) in enumerate(zip(probes, sessions, strict=True)):
-            _run(probe, session)
-            rounds[i, j] = np.median([_run(probe, session) for _ in range(runs[j])])
-    low, middle = np.percentile(rounds, [25, 50], axis=0)
-    return low * 1e3, middle / low - 1
+
+    def __init__(self, path: Path | None, machine: dict[str, str]) -> None:
+        self._path, self._machine = path, machine
+        self._known: dict[str, list[list[float]]] = {}
+        if path is not None and path.is_file():
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                self._known = content["rounds"] if content["machine"] == machine else {}
+            except (ValueError, KeyError, TypeError):
+                self._known = {}  # cut off while it was written
+
+    def of(self, label: str, models: int) -> list[list[float]]:
+        """Milliseconds of the finished rounds, a list a round."""
+        return [row for row in self._known.get(label, []) if len(row) == models]
+
+    def add(self, label: str, row: Sequence[float]) -> None:
+        """One more round."""
+        self._known.setdefault(label, []).append(list(row))
+        if self._path is not None:
+            partial = self._path.with_suffix(".writing")
+            partial.write_text(json.dumps({"machine": self._machine, "rounds": self._known}), encoding="utf-8")
+            partial.replace(self._path)
+
+    def close(self) -> None:
+        """All is done."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
 
-def _run(probe: Probe, session: onnxruntime.InferenceSession) -> float:
+def time_runs(
+    runs: Sequence[Callable[[], object]], label: str, rounds: Rounds, progress: Callable[[str], None]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Milliseconds of one inference of each model, and its spread, ``[models]`` each.
+
+    A round takes the median of several runs of every model; the time is the lower quartile of the rounds, and the spread is how much
+    their median lies above it, relatively.
+
+    Args:
+        runs: one inference each.
+        label: of these models, in progress lines and among the rounds that were kept.
+        rounds: what was measured before, and where new ones go.
+        progress: receives a line a round.
+    """
+    done = rounds.of(label, len(runs))
+    if done:
+        progress(f"calibrating this host: {label}: {len(done)} of {_ROUNDS} rounds were measured before")
+    if len(done) < _ROUNDS:
+        counts = [max(_LEAST_RUNS, min(200, int(_SLICE_S / max(min(_seconds(run) for _ in range(_LEAST_RUNS)), 1e-7)))) for run in runs]
+        while len(done) < _ROUNDS:
+            progress(f"calibrating this host: {label}: round {len(done) + 1} of {_ROUNDS}")
+            row = []
+            for run, count in zip(runs, counts, strict=True):
+                _seconds(run)
+                row.append(1e3 * float(np.median([_seconds(run) for _ in range(count)])))
+            done.append(row)
+            rounds.add(label, row)
+    low, middle = np.percentile(np.array(done), [25, 50], axis=0)
+    return low, middle / low - 1
+
+
+def _seconds(run: Callable[[], object]) -> float:
     start = time.perf_counter()
-    session.run(None, probe.feed)
+    run()
     return time.perf_counter() - start

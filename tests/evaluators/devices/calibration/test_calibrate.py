@@ -34,7 +34,7 @@ def quiet_machine(benchmarks: tuple[Probe, ...], tmp_path: Path, monkeypatch: py
     """Timings come from the imagined machine; the list counts how often it was timed."""
     timed: list[int] = []
 
-    def time_probes(given: Any, threads: int, progress: Any) -> Any:
+    def time_probes(given: Any, threads: int, rounds: Any, progress: Any) -> Any:
         timed.append(threads)
         return imagined(given), np.full(len(given), 0.02)
 
@@ -102,13 +102,32 @@ def test_a_damaged_calibration_is_made_again(quiet_machine: list[int], tmp_path:
 
 
 def test_on_a_noisy_machine_the_nearest_profile_stands_in_and_says_so(quiet_machine: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "time_probes", lambda given, threads, progress: (imagined(given), np.full(len(given), 0.9)))
+    monkeypatch.setattr(calibrate, "time_probes", lambda given, threads, rounds, progress: (imagined(given), np.full(len(given), 0.9)))
     lines: list[str] = []
     model = device_named("this-host", progress=lines.append)
     assert model.tier == "spec-only"
     assert model.key == "this-host/onnxruntime"
     assert "90% between rounds" in lines[-1]
     assert "is used instead" in lines[-1]
+
+
+def test_to_calibrate_a_noisy_machine_is_refused(quiet_machine: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(calibrate, "time_probes", lambda given, threads, rounds, progress: (imagined(given), np.full(len(given), 0.9)))
+    with pytest.raises(UserError, match="this-host cannot be calibrated: timings vary by 90% between rounds, more than the 25%"):
+        this_host.calibrate_this_host(lambda line: None)
+    assert not list((tmp_path / "devices").glob("*.yaml"))
+
+
+def test_whole_networks_decide_the_interval(quiet_machine: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    residuals = np.linspace(-0.06, 0.06, 21)
+    monkeypatch.setattr(calibrate, "_corrected", lambda rates, threads, rounds, progress: (rates, residuals, 0.02))
+    path = this_host.calibrate_this_host(lambda line: None)
+    found = this_host.read_calibration(path)
+    assert found is not None
+    assert (found.networks, found.half_width) == (21, pytest.approx(0.06))
+    assert found.residual == pytest.approx(np.sqrt(np.mean(residuals**2)))
+    assert device_named("this-host").tier == "host-calibrated"
+    assert quiet_machine == [1]
 
 
 def test_more_threads_than_cores_is_a_mistake(quiet_machine: list[int]) -> None:
