@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evaluators.devices.rates import BLOCK, PRECISIONS, Rate, Rates
 
-__all__ = ["KernelTimes", "Load", "Product", "kernel_times", "slowdown"]
+__all__ = ["KernelTimes", "Load", "Product", "arithmetic_name", "kernel_times", "slowdown"]
 
 Floats = NDArray[np.float64]
 _HALVES = (("half_depth", "depth"), ("half_width", "width"), ("half_rows", "rows"), ("half_outputs", "outputs"))
@@ -125,7 +125,24 @@ def kernel_times(load: Load, rates: Rates) -> KernelTimes:
     for product in load.products:
         chosen = [rates.rate(PRECISIONS[p], product.op_class, dynamic=dynamic) for p, dynamic in product.arithmetics]
         compute[product.kernels] = _compute_ms(chosen, product)
+    if rates.correction:
+        factor = _correction(load, rates)
+        compute, memory, launch = compute * factor, memory * factor, launch * factor
     return KernelTimes(compute, memory, launch, activation_bytes + load.weight_bytes + converted_bytes, rates.hidden_traffic)
+
+
+def _correction(load: Load, rates: Rates) -> Floats:
+    factor: Floats = np.where(load.computes_integers, *(np.array([rates.corrected(c, name) for c in load.op_classes])[:, None] for name in ("int8", "fp32")))
+    for product in load.products:
+        of = np.array([rates.corrected(product.op_class, arithmetic_name(p, dynamic=dynamic)) for p, dynamic in product.arithmetics])
+        factor[product.kernels] = of[product.which]
+    return factor
+
+
+def arithmetic_name(precision: int, *, dynamic: bool) -> str:
+    """``fp32``, ``fp16``, ``int8``, ``int8_dynamic`` or ``int4``, of an index into ``PRECISIONS``."""
+    name = PRECISIONS[precision]
+    return f"{name}_dynamic" if dynamic and name == "int8" else name
 
 
 def _compute_ms(rates: Sequence[Rate], product: Product) -> Floats:

@@ -6,7 +6,7 @@ factors are those that explain the times of whole networks best, each held near 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from evaluators.devices.calibration.minimise import minimise
 from evaluators.devices.kernel_table import KernelTable
-from evaluators.devices.rates import PRECISIONS, Rate, Rates
+from evaluators.devices.kernel_time import arithmetic_name
+from evaluators.devices.rates import Rates
 from evaluators.devices.roofline import Roofline
 
 __all__ = ["Correction", "correct"]
 
 Floats = NDArray[np.float64]
-Group = tuple[str, str]
 _RESIDUAL = 0.04
 """How well the times of networks are expected to be explained; with the spread it decides how far factors may be from 1."""
 
@@ -30,13 +30,11 @@ class Correction:
     """Corrected rates, and how well they predict networks that they were not corrected by.
 
     Attributes:
-        rates: with the factors in them.
-        factors: by op class and arithmetic (``fp32``, ``int8``, ``int8_dynamic``, ``int4``).
+        rates: with the factors as their ``correction``.
         residuals: ``[networks]`` logarithm of predicted over measured time, each network (in all its forms) left out in turn.
     """
 
     rates: Rates
-    factors: Mapping[Group, float]
     residuals: Floats
 
 
@@ -60,49 +58,29 @@ def correct(model: Callable[[Rates], Roofline], rates: Rates, networks: Sequence
 
         return minimise(residuals, np.zeros(len(groups)))
 
+    def with_factors(p: Floats) -> Rates:
+        return rates.model_copy(update={"correction": {group: float(f"{factor:.4g}") for group, factor in zip(groups, np.exp(p), strict=True)}})
+
     names = np.array([name for name, _ in networks])
     held_out = np.zeros(len(names))
     for name in np.unique(names):
         # As a user's network is predicted: by factors that it has no part in.
-        factors = dict(zip(groups, np.exp(fitted(names != name)), strict=True))
-        changed = model(_with(rates, factors))
+        changed = model(with_factors(fitted(names != name)))
         for i, (other, table) in enumerate(networks):
             if other == name:
                 held_out[i] = np.log((float(changed.times(table).kernel.sum()) + rates.overhead_ms) / milliseconds[i])
-    factors = dict(zip(groups, (float(f"{v:.4g}") for v in np.exp(fitted(np.ones(len(names), dtype=np.bool_)))), strict=True))
-    return Correction(_with(rates, factors), factors, held_out)
+    return Correction(with_factors(fitted(np.ones(len(names), dtype=np.bool_))), held_out)
 
 
-def _by_group(model: Roofline, table: KernelTable) -> dict[Group, float]:
+def _by_group(model: Roofline, table: KernelTable) -> dict[str, float]:
     """Milliseconds of the kernels of each op class and arithmetic."""
     times = model.times(table).kernel[:, 0]
     arithmetic = np.where(table.computes_integers[:, 0], "int8", "fp32").astype(object)
     for product in table.products:
-        names = [f"{PRECISIONS[p]}_dynamic" if dynamic and PRECISIONS[p] == "int8" else PRECISIONS[p] for p, dynamic in product.arithmetics]
+        names = [arithmetic_name(p, dynamic=dynamic) for p, dynamic in product.arithmetics]
         arithmetic[product.kernels] = [names[which] for which in product.which[:, 0]]
-    found: dict[Group, float] = {}
+    found: dict[str, float] = {}
     for kernel, name, time in zip(table.kernels, arithmetic, times, strict=True):
-        found[kernel.op_class, name] = found.get((kernel.op_class, name), 0.0) + float(time)
+        key = f"{kernel.op_class}:{name}"
+        found[key] = found.get(key, 0.0) + float(time)
     return found
-
-
-def _with(rates: Rates, factors: Mapping[Group, float]) -> Rates:
-    """``rates`` with kernels slower by ``factors``."""
-    compute: dict[str, dict[str, Rate]] = {precision: dict(table) for precision, table in rates.compute.items()}
-    bandwidth, launch = dict(rates.bandwidth_gb_s), dict(rates.launch_us)
-    for (op_class, arithmetic), factor in factors.items():
-        integer = arithmetic.startswith("int8")
-        precision = arithmetic if arithmetic in compute else rates.runs_as(arithmetic.removesuffix("_dynamic"))
-        rate = compute.get(precision, {}).get(op_class)
-        if rate is not None:
-            compute[precision][op_class] = rate.model_copy(update={"gmacs": rate.gmacs / factor})
-        if arithmetic in ("fp32", "int8"):
-            key = f"{op_class}_int8" if integer else op_class
-            bandwidth[key] = rates.bandwidth(op_class, integer=integer) / factor
-            launch[key] = rates.launch(op_class, integer=integer) * factor
-    # What was priced like floats because nothing else was known must not follow their factor.
-    for table, old in ((bandwidth, rates.bandwidth), (launch, rates.launch)):
-        for op_class, arithmetic in factors:
-            if arithmetic == "fp32" and f"{op_class}_int8" not in table:
-                table[f"{op_class}_int8"] = old(op_class, integer=True)
-    return rates.model_copy(update={"compute": compute, "bandwidth_gb_s": bandwidth, "launch_us": launch})

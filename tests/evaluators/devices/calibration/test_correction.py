@@ -43,8 +43,8 @@ def milliseconds(networks: list[tuple[str, Any]], **slower: float) -> Any:
 
 def test_the_factors_that_made_the_times_are_found(networks: list[tuple[str, Any]]) -> None:
     found = correct(model, RATES, networks, milliseconds(networks, conv3x3=1.3, gemm=0.8), spread=0.3)
-    assert found.factors["conv3x3", "fp32"] == pytest.approx(1.3, rel=0.05)
-    assert found.factors["gemm", "fp32"] == pytest.approx(0.8, rel=0.05)
+    assert found.rates.correction["conv3x3:fp32"] == pytest.approx(1.3, rel=0.05)
+    assert found.rates.correction["gemm:fp32"] == pytest.approx(0.8, rel=0.05)
     predicted = np.array([RATES.overhead_ms + float(model(found.rates).times(table).kernel.sum()) for _, table in networks])
     assert predicted == pytest.approx(milliseconds(networks, conv3x3=1.3, gemm=0.8), rel=0.05)
     assert np.abs(found.residuals).max() < 0.1
@@ -52,8 +52,7 @@ def test_the_factors_that_made_the_times_are_found(networks: list[tuple[str, Any
 
 def test_without_a_reason_nothing_changes(networks: list[tuple[str, Any]]) -> None:
     found = correct(model, RATES, networks, milliseconds(networks), spread=0.3)
-    assert list(found.factors.values()) == pytest.approx([1.0] * len(found.factors), rel=1e-3)
-    assert found.rates.bandwidth("elementwise", integer=True) == RATES.bandwidth("elementwise", integer=True)
+    assert list(found.rates.correction.values()) == pytest.approx([1.0] * len(found.rates.correction), rel=1e-3)
 
 
 def test_a_network_is_judged_by_factors_that_it_has_no_part_in(networks: list[tuple[str, Any]]) -> None:
