@@ -14,7 +14,7 @@ from evaluators.devices.fitting.layers import CLASSES, PRODUCTS, MeasuredKernel
 from evaluators.devices.kernel_time import Load, Product, kernel_times, slowdown
 from evaluators.devices.rates import PRECISIONS, Rate, Rates
 
-__all__ = ["FEATURES", "SATURATION", "TYPICAL", "design", "load_of", "milliseconds", "rates_from", "work"]
+__all__ = ["COMPUTE_AS", "FEATURES", "MOVED_AS", "SATURATION", "TYPICAL", "design", "load_of", "milliseconds", "rates_from", "work"]
 
 Floats = NDArray[np.float64]
 _INT8 = PRECISIONS.index("int8")
@@ -51,9 +51,9 @@ TYPICAL: dict[str, float] = {
 }
 """Typical costs of a small core: milliseconds of 1e6 multiply-accumulates or elements (of 4 bytes), units of 10 us of a launch. Their ratios are the prior."""
 FEATURES = tuple(TYPICAL)
-_COMPUTE_AS = {"gemm": "pointwise", "matmul": "pointwise", "attention": "pointwise"}
-_MOVED_AS = {"conv3x3": "conv", "grouped": "conv", "gemm": "pointwise", "matmul": "pointwise", "attention": "pointwise"}
-_MOVED_AS |= {"reduction": "movement", "embedding": "movement", "normalization": "activation"}
+COMPUTE_AS = {"gemm": "pointwise", "matmul": "pointwise", "attention": "pointwise"}
+MOVED_AS = {"conv3x3": "conv", "grouped": "conv", "gemm": "pointwise", "matmul": "pointwise", "attention": "pointwise"}
+MOVED_AS |= {"reduction": "movement", "embedding": "movement", "normalization": "activation"}
 
 
 def load_of(kernels: Sequence[MeasuredKernel]) -> Load:
@@ -90,7 +90,7 @@ def work(kernels: Sequence[MeasuredKernel]) -> Floats:
     load = load_of(kernels)
     amounts = dict.fromkeys(FEATURES, 0.0)
     for product in load.products:
-        name = _COMPUTE_AS.get(product.op_class, product.op_class)
+        name = COMPUTE_AS.get(product.op_class, product.op_class)
         padded = product.macs * slowdown(product, {key: np.array(value) for key, value in SATURATION[name].items()})
         for integer in (False, True):
             total = float(padded[product.which == int(integer)].sum()) * 1e-6
@@ -101,7 +101,7 @@ def work(kernels: Sequence[MeasuredKernel]) -> Floats:
                 amounts["macs.conv.int8"] += total * TYPICAL[f"macs.{name}"] / TYPICAL["macs.conv"]
     share = np.where(load.integer, 0.25, 1.0)
     for op_class, elements in zip(load.op_classes, (load.moved * share)[:, 0] * 1e-6, strict=True):
-        amounts[f"moved.{_MOVED_AS.get(op_class, op_class)}"] += float(elements)
+        amounts[f"moved.{MOVED_AS.get(op_class, op_class)}"] += float(elements)
     amounts["weights"] = float(load.weight_bytes.sum()) / 4e6
     amounts["launch"] = float(load.launches.sum()) * 1e-2
     amounts["quantize"] = float(load.converted.sum()) * 1e-6
@@ -118,7 +118,7 @@ def rates_from(costs: Floats, memory_bytes: float = 1.0, idle_w: float = 0.0, pj
     cost = dict(zip(FEATURES, costs.tolist(), strict=True))
 
     def rate(op_class: str, *, integer: bool) -> Rate:
-        name = _COMPUTE_AS.get(op_class, op_class)
+        name = COMPUTE_AS.get(op_class, op_class)
         per_mac = cost[f"macs.{name}"]
         if integer:
             # As in ``work``.
@@ -126,7 +126,7 @@ def rates_from(costs: Floats, memory_bytes: float = 1.0, idle_w: float = 0.0, pj
         return Rate(gmacs=1 / per_mac, **SATURATION[name])
 
     floats = {op_class: rate(op_class, integer=False) for op_class in PRODUCTS}
-    bandwidth = {op_class: 4 / cost[f"moved.{_MOVED_AS.get(op_class, op_class)}"] for op_class in CLASSES}
+    bandwidth = {op_class: 4 / cost[f"moved.{MOVED_AS.get(op_class, op_class)}"] for op_class in CLASSES}
     return Rates(
         compute={"fp32": floats, "int8": {op_class: rate(op_class, integer=True) for op_class in PRODUCTS}},
         bandwidth_gb_s={"default": bandwidth["elementwise"], **bandwidth, "quantize": 5 / cost["quantize"]},

@@ -37,6 +37,7 @@ class Validation:
     Attributes:
         measured: with the rows that were used as anchors removed.
         predicted, low, high: ``[settings, networks]`` milliseconds, NaN where nothing is predicted; the interval is to hold 90 %.
+        scales: standard deviation of the logarithm that the fit expects.
         baselines: the same by name.
         integer: ``[networks]`` whether it computes in 8-bit integers.
         unmatched: devices that no profile lists.
@@ -44,6 +45,7 @@ class Validation:
 
     measured: Measurements
     predicted: Floats
+    scales: Floats
     low: Floats
     high: Floats
     baselines: Mapping[str, Floats]
@@ -152,7 +154,7 @@ def _with_intervals(
         elsewhere = np.where(fold, np.nan, errors)
         factors = np.where(fold, factor_table(elsewhere, scales, measured, integer), factors)
     width = np.exp(factors * scales)
-    return Validation(measured, predicted, predicted / width, predicted * width, baselines, integer, ())
+    return Validation(measured, predicted, scales, predicted / width, predicted * width, baselines, integer, ())
 
 
 def factor_table(errors: Floats, scales: Floats, measured: Measurements, integer: NDArray[np.bool_]) -> Floats:
@@ -206,7 +208,7 @@ def _shipped(measured: Measurements, networks: Networks, count: int) -> Validati
             baselines[name] = np.where(fold, proportional(amount, np.where(fold, np.nan, measured.ms), integer), baselines[name])
     left = Measurements(measured.settings, names, np.where(scored, measured.ms, np.nan), measured.disturbed)
     unmatched = tuple(dict.fromkeys(s.device for s in measured.settings if s.device not in by_name))
-    return Validation(left, np.where(scored, predicted, np.nan), predicted / width, predicted * width, baselines, integer, unmatched)
+    return Validation(left, np.where(scored, predicted, np.nan), scales, predicted / width, predicted * width, baselines, integer, unmatched)
 
 
 def _threads(count: int) -> str:

@@ -1,0 +1,269 @@
+"""What was fitted to public measurements, as profiles keep it: the ``fitted:`` block of a device and the prior that all devices share, ``_pooled.yaml``.
+
+fitted:
+  cpu/ncnn:
+    source: Tencent/ncnn benchmark (BSD-3)
+    rows: 50                                 # measurements that were fitted to
+    networks: 25
+    error: {fp32: 0.11, int8: 0.13}          # mean absolute percentage error with networks held out, as a fraction
+    settings:
+    - {threads: 1, gmacs: {...}, gmacs_int8: {...}, gb_s: {...}, launch_us: 4.1}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import pydantic
+import yaml
+from numpy.typing import NDArray
+
+from compressors.errors import UserError, near_miss
+from evaluators.devices.fitting.features import FEATURES
+from evaluators.devices.fitting.measurements import Setting
+from evaluators.devices.fitting.pooled import Prior
+from evaluators.devices.profile import PROFILES, Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["FittedRuntime", "FittedSetting", "Pooled", "factor_of", "fitted_costs", "fitted_runtime", "pooled_prior", "write_fitted", "write_pooled"]
+
+Floats = NDArray[np.float64]
+_STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+_POOLED = "_pooled"
+_Positive = Annotated[float, pydantic.Field(gt=0)]
+_Count = Annotated[int, pydantic.Field(ge=0)]
+_GMACS = tuple(name.split(".")[1] for name in FEATURES if name.startswith("macs.") and not name.endswith(".int8"))
+_INT8 = tuple(name.split(".")[1] for name in FEATURES if name.endswith(".int8"))
+_GB_S = (*(name.split(".")[1] for name in FEATURES if name.startswith("moved.")), "weights", "quantize")
+
+
+class FittedSetting(pydantic.BaseModel):
+    """Rates of one way in which a device was measured.
+
+    Attributes:
+        name: which of the profile's names.
+        gpu: index of the accelerator in the measurements, -1 for a cpu.
+        threads, cores, run: see ``evaluators.devices.fitting.measurements.Setting``.
+        gmacs, gmacs_int8: 1e9 multiply-accumulates a second by op class; saturation comes on top.
+        gb_s: 1e9 bytes a second by op class; ``weights``; ``quantize`` between floats and integers.
+        launch_us: fixed cost of a kernel.
+    """
+
+    model_config = _STRICT
+
+    name: _Count = 0
+    gpu: int = -1
+    threads: Annotated[int, pydantic.Field(ge=1)]
+    cores: _Count = 0
+    run: _Count = 0
+    gmacs: Mapping[str, _Positive]
+    gmacs_int8: Mapping[str, _Positive]
+    gb_s: Mapping[str, _Positive]
+    launch_us: _Positive
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> FittedSetting:
+        for field, table, needed in (("gmacs", self.gmacs, _GMACS), ("gmacs_int8", self.gmacs_int8, _INT8), ("gb_s", self.gb_s, _GB_S)):
+            for key in needed:
+                if key not in table:
+                    raise ValueError(f"{field}.{key} is missing; needed are {', '.join(needed)}")
+            for key in table:
+                if key not in needed:
+                    raise ValueError(f"{field}.{key} is unknown; accepted: {', '.join(needed)}{near_miss(key, needed)}")
+        return self
+
+    @staticmethod
+    def of(costs: Floats, **where: int) -> FittedSetting:
+        """From the costs, ``[features]``, to three digits."""
+        cost = dict(zip(FEATURES, costs.tolist(), strict=True))
+
+        def rate(amount: float, key: str) -> float:
+            return float(f"{amount / cost[key]:.3g}")
+
+        bytes_ = {"weights": rate(4, "weights"), "quantize": rate(5, "quantize")}
+        return FittedSetting(
+            **where,
+            gmacs={c: rate(1, f"macs.{c}") for c in _GMACS},
+            gmacs_int8={c: rate(1, f"macs.{c}.int8") for c in _INT8},
+            gb_s={c: bytes_.get(c) or rate(4, f"moved.{c}") for c in _GB_S},
+            launch_us=float(f"{10 * cost['launch']:.3g}"),
+        )
+
+    def costs(self) -> Floats:
+        """The costs, ``[features]``."""
+        found = {f"macs.{c}": 1 / v for c, v in self.gmacs.items()} | {f"macs.{c}.int8": 1 / v for c, v in self.gmacs_int8.items()}
+        found |= {f"moved.{c}": 4 / v for c, v in self.gb_s.items()}
+        found |= {"weights": 4 / self.gb_s["weights"], "quantize": 5 / self.gb_s["quantize"], "launch": self.launch_us / 10}
+        return np.array([found[name] for name in FEATURES])
+
+
+class FittedRuntime(pydantic.BaseModel):
+    """One runtime on one unit; see the module."""
+
+    model_config = _STRICT
+
+    source: str
+    rows: _Count
+    networks: _Count
+    error: Mapping[str, _Positive]
+    settings: Annotated[tuple[FittedSetting, ...], pydantic.Field(min_length=1)]
+
+    def nearest(self, threads: int | None, cores: int = 0, run: int = 0, name: int = 0, gpu: int | None = None) -> FittedSetting:
+        """The setting that was measured nearest to this one; None: the most threads that still gain, on all cores."""
+        known = [s for s in self.settings if gpu is None or s.gpu == gpu] or list(self.settings)
+        wanted = threads or max(s.threads for s in known)
+        return min(known, key=lambda s: (s.name != name, s.gpu, abs(np.log2(s.threads / wanted)), (s.cores != cores, s.cores == 1), s.run != run))
+
+
+class Pooled(pydantic.BaseModel):
+    """The prior as it is kept: numbers of ``Prior``, symmetric matrices as their lower triangle, and the factors of the intervals by ``THREADS/PRECISION``."""
+
+    model_config = _STRICT
+
+    source: str
+    rows: _Count
+    settings: _Count
+    features: tuple[str, ...]
+    residual: _Positive
+    mean: tuple[tuple[float, ...], ...]
+    covariance: tuple[float, ...]
+    spread: tuple[float, ...]
+    factors: Mapping[str, _Positive]
+
+    @staticmethod
+    def of(prior: Prior, source: str, rows: int, settings: int, factors: Mapping[str, float]) -> Pooled:
+        """Rounded to what matters."""
+        lower = np.tril_indices(len(FEATURES))
+        return Pooled(
+            source=source,
+            rows=rows,
+            settings=settings,
+            features=FEATURES,
+            residual=round(prior.residual, 4),
+            mean=tuple(tuple(round(float(v), 4) for v in row) for row in prior.mean),
+            covariance=tuple(round(float(v), 6) for v in prior.covariance[lower]),
+            spread=tuple(round(float(v), 6) for v in prior.spread[lower]),
+            factors={key: round(value, 3) for key, value in factors.items()},
+        )
+
+    def prior(self) -> Prior:
+        """The numbers back."""
+        return Prior(np.array(self.mean), _symmetric(self.covariance), self.residual, _symmetric(self.spread))
+
+
+def _symmetric(lower: Sequence[float]) -> Floats:
+    size = len(FEATURES)
+    matrix = np.zeros((size, size))
+    matrix[np.tril_indices(size)] = lower
+    return matrix + np.tril(matrix, -1).T
+
+
+def fitted_runtime(profile: Profile, key: str) -> FittedRuntime | None:
+    """What was fitted of ``UNIT/RUNTIME``; None where it was not measured.
+
+    Raises:
+        UserError: a rate is missing, negative or unknown.
+    """
+    data = profile.fitted.get(key)
+    if data is None:
+        return None
+    try:
+        return FittedRuntime.model_validate(data)
+    except pydantic.ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {str(e['msg']).removeprefix('Value error, ')}, got {_short(e['input'])}" for e in error.errors())
+        raise UserError(f"profile {profile.description!r}: fitted.{key}: {problems}") from error
+
+
+def _short(value: Any) -> str:
+    return repr(value) if not isinstance(value, (dict, list)) else f"a {type(value).__name__} of {len(value)}"
+
+
+def fitted_costs(profile: Profile, setting: Setting, runtime: str) -> Floats | None:
+    """Logarithm of the costs of a setting, ``[features]``; from the nearest measured one where the number of threads is another; None without measurements."""
+    fitted = fitted_runtime(profile, f"{setting.unit}/{runtime}")
+    if fitted is None:
+        return None
+    name = profile.names.index(setting.device) if setting.device in profile.names else 0
+    near = fitted.nearest(setting.threads, setting.cores, setting.run, name, setting.gpu)
+    scaled = np.log2(setting.threads / near.threads) if setting.unit == "cpu" else 0.0
+    costs: Floats = np.log(near.costs()) + scaled * pooled_prior(f"{setting.unit}/{runtime}").mean[1]
+    return costs
+
+
+@cache
+def _pooled(folder: Path) -> dict[str, Pooled]:
+    path = folder / f"{_POOLED}.yaml"
+    if not path.exists():
+        return {}
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {key: Pooled.model_validate(value) for key, value in data.items()}
+
+
+def pooled_prior(key: str) -> Prior:
+    """What devices of ``UNIT/RUNTIME`` have in common.
+
+    Raises:
+        UserError: nothing was fitted for it.
+    """
+    return _pooled_of(key).prior()
+
+
+def factor_of(key: str, threads: str, precision: str) -> float:
+    """How many of its scales a 90 % interval reaches to either side; ``threads`` is ``1`` or ``2+``."""
+    factors = _pooled_of(key).factors
+    return factors.get(f"{threads}/{precision}") or max(factors.values())
+
+
+def _pooled_of(key: str) -> Pooled:
+    known = _pooled(PROFILES)
+    if key not in known:
+        raise UserError(f"nothing was fitted for {key!r}; fitted are {', '.join(known) or 'none'}{near_miss(key, known)}")
+    return known[key]
+
+
+def write_fitted(path: Path, fitted: Mapping[str, FittedRuntime]) -> None:
+    """Replace the ``fitted:`` block of a profile; what people wrote above it stays as it is. Other runtimes in the block are kept."""
+    text = path.read_text(encoding="utf-8")
+    head, _, block = f"\n{text}".partition("\nfitted:")
+    kept = (yaml.safe_load(f"fitted:{block}") or {}).get("fitted") or {} if block else {}
+    entries = {**kept, **{key: value.model_dump(exclude_defaults=True) for key, value in fitted.items()}}
+    lines = ["fitted:"]
+    for key in sorted(entries):
+        lines.append(f"  {key}:")
+        lines += [f"    {name}: {json.dumps(value)}" for name, value in entries[key].items() if name != "settings"]
+        lines += ["    settings:", *(f"    - {_flow(setting)}" for setting in entries[key]["settings"])]
+    _replace(path, head.lstrip("\n").rstrip() + "\n" + "\n".join(lines) + "\n")
+    _pooled.cache_clear()
+
+
+def write_pooled(folder: Path, pooled: Mapping[str, Pooled]) -> None:
+    """Write ``_pooled.yaml``, keeping what it has of other runtimes."""
+    entries = {**_pooled(folder), **pooled}
+    lines = ["# Written by `compareto devices fit`: what the devices of a runtime have in common, the prior of a device with few measurements."]
+    for key, entry in sorted(entries.items()):
+        lines.append(f"{key}:")
+        lines += [f"  {name}: {json.dumps(value)}" for name, value in entry.model_dump(mode="json").items()]
+    _replace(folder / f"{_POOLED}.yaml", "\n".join(lines) + "\n")
+    _pooled.cache_clear()
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
