@@ -91,7 +91,7 @@ def prepare(experiment: Experiment, cache: Cache, log: Callable[[str], None]) ->
     model, versions = loaded.model, installed_versions()
     if experiment.fit is not None:
         model = _fitted(experiment, model, task, cache, versions, log)
-    devices = {key: device_named(key, experiment.target) for key in experiment.devices}
+    devices = {key: device_named(key, experiment.target, requests_per_hour=experiment.workload.requests_per_hour) for key in experiment.devices}
     return Prepared(experiment, model, task, loaded.graph, target_named(experiment.target), devices, model_fingerprint(model), task.fingerprint, versions)
 
 

@@ -69,7 +69,7 @@ def transferred(prepared: Prepared, target: Target) -> Prepared:
     kept = tuple(dict.fromkeys(name for name in objectives if name is not None)) or (old.names.quality[0].name,)
     plain = {**old.to_plain(), "target": target.name, "devices": list(devices), "objectives": list(kept)}
     plain["constraints"] = [text for text in constraints if text is not None and _readable(text, names)]
-    models = {key: _Transferred(device_named(key, target.name)) for key in devices}
+    models = {key: _Transferred(device_named(key, target.name, requests_per_hour=old.workload.requests_per_hour)) for key in devices}
     return dataclasses.replace(prepared, experiment=Experiment.from_plain(plain), target=target, devices=models)
 
 

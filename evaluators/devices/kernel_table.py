@@ -42,6 +42,7 @@ class KernelTable:
         dynamic: ``[candidates]`` whether integer kernels quantize their inputs at run time.
         stored_bytes: ``[candidates]`` weights, scales and biases as the runtime's format stores them.
         activation_peak: ``[candidates]`` elements alive at once.
+        cache_elements: ``[candidates]`` of the cache that a step of decoding takes, after the tokens that were traced.
         site_weights, site_bits, site_precision: ``[sites, candidates]`` elements, stored bits and index of the arithmetic of each weight.
     """
 
@@ -58,6 +59,7 @@ class KernelTable:
     dynamic: NDArray[np.bool_]
     stored_bytes: Floats
     activation_peak: Floats
+    cache_elements: Floats
     site_weights: Floats
     site_bits: NDArray[np.int8]
     site_precision: NDArray[np.int8]
@@ -181,10 +183,21 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
         shapes.dynamic,
         target.stored_bytes(graph, shapes).astype(np.float64),
         graph.activation_peak(shapes).astype(np.float64),
+        _cache_elements(graph, shapes),
         rows([site.elements * site.own for site in graph.sites]),
         shapes.weight_bits.T.astype(np.int8),
         site_precision.T,
     )
+
+
+def _cache_elements(graph: ModelGraph, shapes: Shapes) -> Floats:
+    total = np.zeros(len(shapes))
+    for program in graph.programs:
+        if program.name == "decode":
+            for tensor in program.tensors:
+                if tensor.role == "input" and tensor.floating:
+                    total += tensor.elements.evaluate(shapes.widths)
+    return total
 
 
 def _site_precision(graph: ModelGraph, target: Target, shapes: Shapes) -> NDArray[np.int8]:

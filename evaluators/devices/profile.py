@@ -54,6 +54,7 @@ class RuntimeEntry(pydantic.BaseModel):
         launch_us: fixed cost of one kernel, microseconds.
         overhead_ms: fixed cost of one inference, milliseconds.
         memory_bytes: what the runtime itself occupies.
+        weight_copies: how often it holds a weight at its peak, by kind of kernel.
         fallback: precisions that it does not compute in, with the one it uses instead.
     """
 
@@ -62,6 +63,7 @@ class RuntimeEntry(pydantic.BaseModel):
     launch_us: Figure
     overhead_ms: Figure
     memory_bytes: Figure
+    weight_copies: dict[str, float] = {}
     fallback: dict[str, str] = {}
 
 
@@ -292,5 +294,6 @@ def _runtime(runtime: RuntimeType, peaks: dict[str, Figure], speed: float) -> Ru
         launch_us=Figure(value=float(f"{launch_us:.3g}"), source=runtime.source),
         overhead_ms=Figure(value=float(f"{overhead_ms:.3g}"), source=runtime.source),
         memory_bytes=Figure(value=runtime.memory_mb * 1e6, source=runtime.source),
+        weight_copies=dict(runtime.weight_copies),
         fallback=fallback,
     )

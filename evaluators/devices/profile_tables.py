@@ -149,6 +149,7 @@ class RuntimeType(pydantic.BaseModel):
     launch_us: Positive | None = None
     overhead_ms: Positive | None = None
     memory_mb: Positive
+    weight_copies: dict[str, Positive] = {}
     source: Source
 
 

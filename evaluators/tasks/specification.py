@@ -96,6 +96,7 @@ class Workload(pydantic.BaseModel):
         batch: examples at a time.
         sequence: tokens; None is the preprocessing's.
         image_size: height and width of images; None is the data's.
+        requests_per_hour: inferences that ``energy_per_hour_mwh`` counts; None is 60.
     """
 
     model_config = _CONFIG
@@ -103,3 +104,4 @@ class Workload(pydantic.BaseModel):
     batch: _Count = 1
     sequence: _Count | None = None
     image_size: _Count | None = None
+    requests_per_hour: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] | None = None

@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         loaded = load_experiment(experiment)
         graph, example_inputs, sensitivity, bits = loaded.graph, loaded.task.example_inputs, None, None
-    described = describe(graph, example_inputs, [device_named(key) for key in experiment.devices], target_named(experiment.target), args.depth)
+    devices = [device_named(key, requests_per_hour=experiment.workload.requests_per_hour) for key in experiment.devices]
+    described = describe(graph, example_inputs, devices, target_named(experiment.target), args.depth)
     if args.format == "json":
         profiles = {"sensitivity": sensitivity, "bit_sensitivity": bits}
         print(json.dumps({**described, **{name: found.to_plain() for name, found in profiles.items() if found is not None}}, indent=1))

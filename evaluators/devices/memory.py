@@ -1,0 +1,58 @@
+"""How much memory a model needs while it runs: its weights as the runtime holds them, activations that live at once, the cache of a language model, the runtime.
+
+Weights are held at the width that they are computed in. A runtime that reorders or packs them for its kernels holds more than one copy, if only while it loads:
+``weight_copies`` says how many, by kind of kernel. What the allocator of ONNX Runtime keeps is part of what was fitted there, not of this arithmetic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.devices.kernel_table import KernelTable
+from evaluators.devices.rates import PRECISIONS, Rates
+
+__all__ = ["peak_bytes", "resident_bits"]
+
+Floats = NDArray[np.float64]
+_BITS = {"fp32": 32.0, "fp16": 16.0, "int8": 8.0, "int4": 4.0}
+_CONVOLUTIONS = frozenset(("conv3x3", "conv", "pointwise", "depthwise", "grouped"))
+_INT8 = PRECISIONS.index("int8")
+
+
+def resident_bits(rates: Rates, precision: NDArray[np.int8], stored_bits: NDArray[np.int8]) -> Floats:
+    """Bits of a weight while the model runs: runtimes widen at load to what they compute in, but for 4 bits that a kernel unpacks itself."""
+    widths = np.array([_BITS[rates.runs_as(p)] for p in PRECISIONS], dtype=np.float64)
+    resident = widths[precision]
+    return np.where(precision == PRECISIONS.index("int4"), np.minimum(resident, stored_bits), resident)
+
+
+def peak_bytes(table: KernelTable, rates: Rates) -> Floats:
+    """The most that the process occupies, bytes, ``[candidates]``."""
+    wide = 2.0 if rates.runs_as("fp32") == "fp16" else 4.0
+    return _weight_bytes(table, rates) + _activation_bytes(table, wide) + table.cache_elements * wide + rates.memory_bytes
+
+
+def _weight_bytes(table: KernelTable, rates: Rates) -> Floats:
+    """A weight that two kernels read, such as a tied embedding, is held for each; one that layers share is held once."""
+    held = np.zeros_like(table.stored_bytes)
+    counted = (table.site_weights * table.site_bits / 8).sum(axis=0)
+    bits = resident_bits(rates, table.precision, table.weight_bits)
+    for k, kernel in enumerate(table.kernels):
+        if kernel.site is None:
+            continue
+        kind = "convolution" if kernel.op_class in _CONVOLUTIONS else "other"
+        floats = rates.weight_copies.get(kind, 1.0)
+        copies = np.where(table.precision[k] == _INT8, rates.weight_copies.get(f"{kind}_int8", floats), floats)
+        held += table.site_weights[kernel.site] * table.present[k] * bits[k] / 8 * copies
+    # Biases, normalisations and scales are not prepared for any kernel.
+    total: Floats = held + np.maximum(table.stored_bytes - counted, 0.0)
+    return total
+
+
+def _activation_bytes(table: KernelTable, wide: float) -> Floats:
+    """The most that activations occupy at once, at the mean width of what the kernels write."""
+    written = table.outputs.sum(axis=0)
+    mean = (table.outputs * np.where(table.integer, 1.0, wide)).sum(axis=0) / np.maximum(written, 1.0)
+    occupied: Floats = table.activation_peak * mean
+    return occupied
