@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressors.checkpoint import follow_mode
-from compressors.compressor import GraphEdit
+from compressors.compressor import GraphEdit, Scores
 from compressors.context import Context, TrainingData
 from compressors.errors import UserError
 from compressors.graph import ModelGraph, trace
@@ -20,7 +20,7 @@ from compressors.recipe import Recipe, fingerprint
 from compressors.scoring import scores_of
 from compressors.targets import target_named
 
-__all__ = ["compress", "step_seed"]
+__all__ = ["applied", "compress", "step_seed"]
 
 
 def _discard(line: str) -> None:
@@ -67,15 +67,20 @@ def compress(
     inputs = dict(example_inputs) if isinstance(example_inputs, Mapping) else _named(model, example_inputs)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     context = Context(data, teacher, graph, inputs, target_named(target), device=device, log=log)
+    return follow_mode(applied(recipe, model, scores, context, seed), model)
+
+
+def applied(recipe: Recipe, model: nn.Module, scores: Scores, context: Context, seed: int = 0) -> nn.Module:
+    """A compressed copy of a model that is traced already: ``context.graph``; see ``compress``."""
     smaller = copy.deepcopy(model)
     # What cannot be planned is said before anything is trained.
-    recipe.plan(graph, scores)
-    edit = GraphEdit.identity(graph)
+    recipe.plan(context.graph, scores)
+    edit = GraphEdit.identity(context.graph)
     for i, step in enumerate(recipe.steps):
-        edit = step.plan(graph, scores, edit)
+        edit = step.plan(context.graph, scores, edit)
         smaller = step.apply(smaller, edit, dataclasses.replace(context, seed=step_seed(seed, recipe, i)))
         edit = edit.as_made(getattr(smaller, "compareto_structure", None))
-    return follow_mode(smaller, model)
+    return smaller
 
 
 def _named(model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -40,9 +40,9 @@ from transformers import (  # noqa: E402
 )
 
 from compressors.compressor import GraphEdit  # noqa: E402
-from compressors.context import Batch  # noqa: E402
+from compressors.context import Batch, Context  # noqa: E402
 from compressors.graph import ModelGraph, trace  # noqa: E402
-from compressors.pipeline import compress  # noqa: E402
+from compressors.pipeline import applied  # noqa: E402
 from compressors.pruning.prune import KINDS  # noqa: E402
 from compressors.recipe import Recipe  # noqa: E402
 from compressors.scoring import scores_of  # noqa: E402
@@ -125,7 +125,7 @@ def variants(family: str, count: int, seed: int, device: Any, folder: Path | Non
     for number, (name, make, inputs) in enumerate(models):
         torch.manual_seed(0)
         model, example = make().eval(), inputs(1)
-        graph = trace(model, example)
+        graph = trace(model, example, check_cuts=False)
         scores = {"l2": scores_of(model, graph, "l2", None)}
         for i in range(-1, (count + 1 - number) // 2):
             # Names the variant whatever the others are; the same random numbers for float and integers would only tell them apart by bits.
@@ -135,7 +135,7 @@ def variants(family: str, count: int, seed: int, device: Any, folder: Path | Non
             predicted = device.cost(graph, edit.shapes(graph))["latency_ms"].estimate(0)
             row = {"family": family, "model": name, "variant": i, "integers": i >= 0 and i % 2 == 1, "predicted": predicted}
             if folder is not None:
-                smaller = compress(model, chosen, example, Noise(inputs))
+                smaller = applied(chosen, model, scores, Context(Noise(inputs), model, graph, example, target))
                 row["path"] = target.export(smaller, example, folder / f"{family}-{number}-{i}")
                 row["inputs"] = {key: value.numpy() for key, value in inputs(1).items()}
                 print(f"{family} {name} {i}", file=sys.stderr, flush=True)

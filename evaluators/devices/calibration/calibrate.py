@@ -134,8 +134,9 @@ def time_probes(benchmarks: Sequence[Probe], threads: int, rounds: Rounds, progr
 def _corrected(rates: Rates, threads: int, rounds: Rounds, progress: Callable[[str], None]) -> tuple[Rates, NDArray[np.float64], float]:
     """Rates corrected by whole networks; their residuals, left out in turn; their spread."""
     from compressors.compressor import GraphEdit
+    from compressors.context import Context
     from compressors.graph import trace
-    from compressors.pipeline import compress
+    from compressors.pipeline import applied
     from compressors.recipe import Recipe
     from compressors.targets import target_named
     from evaluators.devices.calibration.correction import correct
@@ -153,7 +154,7 @@ def _corrected(rates: Rates, threads: int, rounds: Rounds, progress: Callable[[s
             graph, recipe = trace(variant.module, one, check_cuts=False), Recipe.from_plain(variant.steps)
             edit = recipe.plan(graph, {})[-1] if recipe.steps else GraphEdit.identity(graph)
             tables.append((variant.network, kernel_table(graph, target, edit.shapes(graph))))
-            smaller = compress(variant.module, recipe, one, Noise(variant.inputs))
+            smaller = applied(recipe, variant.module, {}, Context(Noise(variant.inputs), variant.module, graph, one, target))
             session = target.load(target.export(smaller, one, Path(folder) / str(i)), threads)
             feed = {name: value.numpy() for name, value in one.items()}
             runs.append(partial(session, feed))
