@@ -24,6 +24,7 @@ import yaml
 from numpy.typing import NDArray
 
 from compressors.errors import UserError, near_miss
+from evaluators.devices.fitting.familiar import Familiar
 from evaluators.devices.fitting.features import FEATURES
 from evaluators.devices.fitting.measurements import Setting
 from evaluators.devices.fitting.pooled import Prior
@@ -32,7 +33,18 @@ from evaluators.devices.profile import PROFILES, Profile
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FittedRuntime", "FittedSetting", "Pooled", "factor_of", "fitted_costs", "fitted_runtime", "pooled_prior", "write_fitted", "write_pooled"]
+__all__ = [
+    "FittedRuntime",
+    "FittedSetting",
+    "Pooled",
+    "factor_of",
+    "fitted_costs",
+    "fitted_runtime",
+    "pooled_familiar",
+    "pooled_prior",
+    "write_fitted",
+    "write_pooled",
+]
 
 Floats = NDArray[np.float64]
 _STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -123,7 +135,10 @@ class FittedRuntime(pydantic.BaseModel):
 
 
 class Pooled(pydantic.BaseModel):
-    """The prior as it is kept: numbers of ``Prior``, symmetric matrices as their lower triangle, and the factors of the intervals by ``THREADS/PRECISION``."""
+    """The prior as it is kept: numbers of ``Prior``, symmetric matrices as their lower triangle, and the factors of the intervals by ``THREADS/PRECISION``.
+
+    ``familiar``: multiply-accumulates of the networks that many devices have run, with the numbers of ``Familiar``.
+    """
 
     model_config = _STRICT
 
@@ -136,21 +151,34 @@ class Pooled(pydantic.BaseModel):
     covariance: tuple[float, ...]
     spread: tuple[float, ...]
     factors: Mapping[str, _Positive]
+    familiar: Mapping[str, _Positive] = {}
+    familiar_mean: tuple[tuple[float, ...], ...] = ()
+    familiar_covariance: tuple[float, ...] = ()
 
     @staticmethod
-    def of(prior: Prior, source: str, rows: int, settings: int, factors: Mapping[str, float]) -> Pooled:
+    def of(
+        prior: Prior,
+        source: str,
+        rows: int,
+        settings: int,
+        factors: Mapping[str, float],
+        learned: Familiar | None = None,
+        known: Mapping[str, float] | None = None,
+    ) -> Pooled:
         """Rounded to what matters."""
-        lower = np.tril_indices(len(FEATURES))
         return Pooled(
             source=source,
             rows=rows,
             settings=settings,
             features=FEATURES,
             residual=round(prior.residual, 4),
-            mean=tuple(tuple(round(float(v), 4) for v in row) for row in prior.mean),
-            covariance=tuple(round(float(v), 6) for v in prior.covariance[lower]),
-            spread=tuple(round(float(v), 6) for v in prior.spread[lower]),
+            mean=_rounded(prior.mean),
+            covariance=_lower(prior.covariance),
+            spread=_lower(prior.spread),
             factors={key: round(value, 3) for key, value in factors.items()},
+            familiar=known,
+            familiar_mean=() if learned is None else _rounded(learned.mean),
+            familiar_covariance=() if learned is None else _lower(learned.covariance),
         )
 
     def prior(self) -> Prior:
@@ -158,8 +186,16 @@ class Pooled(pydantic.BaseModel):
         return Prior(np.array(self.mean), _symmetric(self.covariance), self.residual, _symmetric(self.spread))
 
 
+def _rounded(table: Floats) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(round(float(v), 4) for v in row) for row in table)
+
+
+def _lower(matrix: Floats) -> tuple[float, ...]:
+    return tuple(round(float(v), 6) for v in matrix[np.tril_indices(len(matrix))])
+
+
 def _symmetric(lower: Sequence[float]) -> Floats:
-    size = len(FEATURES)
+    size = int(np.sqrt(2 * len(lower)))
     matrix = np.zeros((size, size))
     matrix[np.tril_indices(size)] = lower
     return matrix + np.tril(matrix, -1).T
@@ -213,6 +249,14 @@ def pooled_prior(key: str) -> Prior:
         UserError: nothing was fitted for it.
     """
     return _pooled_of(key).prior()
+
+
+def pooled_familiar(key: str) -> tuple[Familiar | None, Mapping[str, float]]:
+    """How the networks that many devices have run compare, and which they are, with their multiply-accumulates."""
+    pooled = _pooled_of(key)
+    if not pooled.familiar:
+        return None, {}
+    return Familiar(np.array(pooled.familiar_mean), _symmetric(pooled.familiar_covariance)), pooled.familiar
 
 
 def factor_of(key: str, threads: str, precision: str) -> float:

@@ -66,7 +66,13 @@ def _fitted(device: str, profile: Profile, unit: str, runtime: str, threads: int
         costs = costs + np.log2(wanted / near.threads) * pooled_prior(f"{unit}/{runtime}").mean[1]
     rates = rates_from(np.exp(costs))
     return rates.model_copy(
-        update={"memory_bytes": spec.memory_bytes, "idle_w": spec.idle_w, "pj_per_mac": _energies(spec), "pj_per_byte": spec.pj_per_byte},
+        update={
+            "memory_bytes": spec.memory_bytes,
+            "weight_copies": spec.weight_copies,
+            "idle_w": spec.idle_w,
+            "pj_per_mac": _energies(spec),
+            "pj_per_byte": spec.pj_per_byte,
+        },
     )
 
 

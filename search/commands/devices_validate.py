@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the figures of every unit, thread count and precision; errors are fractions in JSON, percent in the table."""
     from evaluators.devices.fitting.layers import read_layers
     from evaluators.devices.fitting.measurements import read_measurements
-    from evaluators.devices.fitting.validation import validate
+    from evaluators.devices.fitting.validate import validate
 
     layers = read_layers(args.layers)
     measured = read_measurements(args.measurements, layers)

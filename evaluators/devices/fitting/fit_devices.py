@@ -10,13 +10,16 @@ import numpy as np
 
 from compressors.errors import UserError
 from evaluators.devices.fitted import FittedRuntime, FittedSetting, Pooled, write_fitted, write_pooled
+from evaluators.devices.fitting.familiar import ENOUGH_SETTINGS, circumstances, fit_familiar
 from evaluators.devices.fitting.features import design
 from evaluators.devices.fitting.intervals import conformal_factor
 from evaluators.devices.fitting.layers import MeasuredKernel
 from evaluators.devices.fitting.measurements import Measurements
 from evaluators.devices.fitting.pooled import covariates, fit
-from evaluators.devices.fitting.validation import Validation, validate
-from evaluators.devices.profile import load_profile, profile_names, profile_path
+from evaluators.devices.fitting.processors import owners
+from evaluators.devices.fitting.validate import validate
+from evaluators.devices.fitting.validation import Validation, threads_group
+from evaluators.devices.profile import load_profile, profile_path
 
 __all__ = ["FittedDevices", "fit_devices"]
 
@@ -40,16 +43,15 @@ class FittedDevices:
             UserError: a file cannot be written.
         """
         written, left = [], []
-        owners = {name: profile for profile in profile_names() for name in load_profile(profile).names}
         by_profile: dict[str, dict[str, list[FittedRuntime]]] = {}
         for device, runtimes in self.devices.items():
-            if device not in owners:
+            if device not in owners():
                 left.append(device)
                 continue
-            index = load_profile(owners[device]).names.index(device)
+            index = load_profile(owners()[device]).names.index(device)
             for key, fitted in runtimes.items():
                 named = fitted.model_copy(update={"settings": tuple(s.model_copy(update={"name": index}) for s in fitted.settings)})
-                by_profile.setdefault(owners[device], {}).setdefault(key, []).append(named)
+                by_profile.setdefault(owners()[device], {}).setdefault(key, []).append(named)
         for profile, runtimes_ in by_profile.items():
             path = profile_path(profile)
             if folder is not None:
@@ -82,7 +84,10 @@ def fit_devices(measured: Measurements, networks: Networks, source: str, runtime
         key = f"{unit}/{runtime}"
         fitted = fit(work, part.ms, covariates(part.settings))
         rows = int(np.isfinite(part.ms).sum())
-        pooled[key] = Pooled.of(fitted.prior, source, rows, len(part.settings), _factors(validation))
+        familiar = np.flatnonzero(np.isfinite(part.ms).sum(axis=0) >= ENOUGH_SETTINGS)
+        learned = fit_familiar(fitted.prior, work[familiar], part.ms[:, familiar], circumstances(part.settings)) if len(familiar) else None
+        known = {part.networks[i]: sum(k.macs for k in networks[part.networks[i]]) for i in familiar}
+        pooled[key] = Pooled.of(fitted.prior, source, rows, len(part.settings), _factors(validation), learned, known)
         for device in dict.fromkeys(s.device for s in part.settings):
             chosen = [i for i, s in enumerate(part.settings) if s.device == device and np.isfinite(part.ms[i]).any()]
             if chosen:
@@ -116,9 +121,10 @@ def _factors(validation: Validation) -> dict[str, float]:
     found = {}
     errors = np.log(validation.predicted) - np.log(validation.measured.ms)
     scales = validation.scales
-    single = np.array([s.threads == 1 for s in validation.measured.settings])
-    for threads, rows in (("1", single), ("2+", ~single)):
+    groups = np.array([threads_group(s.threads) for s in validation.measured.settings])
+    for threads in sorted(set(groups.tolist())):
         for precision, columns in (("fp32", ~validation.integer), ("int8", validation.integer)):
+            rows = groups == threads
             cells = np.ix_(rows, columns)
             if np.isfinite(errors[cells]).any():
                 found[f"{threads}/{precision}"] = conformal_factor(errors[cells], scales[cells])

@@ -90,7 +90,7 @@ def fit(work: Floats, ms: Floats, about: Floats) -> Fit:
         # A trust region around the present costs, which closes in as they settle.
         trust = 0.5**step * (np.einsum("bff->bf", information)[:, :, None] * ratio)
         information_, target_ = information + trust, target + np.einsum("bfg,bg->bf", trust, costs)
-        covariances = np.linalg.inv(information_ + inverse)
+        covariances: Floats = np.linalg.inv(information_ + inverse).astype(np.float64)
         mean = _mean(about, inverse, covariances, target_, start, precision)
         expected = about @ mean
         costs = costs + np.clip(np.einsum("bfg,bg->bf", covariances, target_ + expected @ inverse) - costs, -1.5, 1.5)
@@ -158,10 +158,8 @@ def _prior_of_the_mean(size: int) -> tuple[Floats, Floats]:
     start[0] = np.log(list(TYPICAL.values()))
     ratio = np.diag([(_LAUNCH if name == "launch" else _RATIO) ** 2 for name in FEATURES])
     blocks = [np.linalg.inv(_SPEED**2 * np.ones((_COUNT, _COUNT)) + ratio)]
-    if size > 1:
-        start[1] = [_THREADS[kind] for kind in kinds]
-        blocks.append(np.linalg.inv(_THREADS_SPEED**2 * np.ones((_COUNT, _COUNT)) + _THREADS_RATIO**2 * np.eye(_COUNT)))
-    blocks += [np.linalg.inv(_BETWEEN_SPEED**2 * np.ones((_COUNT, _COUNT)) + _BETWEEN_RATIO**2 * np.eye(_COUNT))] * (size - 2)
+    start[1] = [_THREADS[kind] for kind in kinds]
+    blocks.append(np.linalg.inv(_THREADS_SPEED**2 * np.ones((_COUNT, _COUNT)) + _THREADS_RATIO**2 * np.eye(_COUNT)))
     precision = np.zeros((size * _COUNT, size * _COUNT))
     for i, block in enumerate(blocks):
         precision[i * _COUNT : (i + 1) * _COUNT, i * _COUNT : (i + 1) * _COUNT] = block

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluators.devices.kernel_time import Load, Product, kernel_times, slowdown
+from evaluators.devices.rates import Rate, Rates
+
+
+def product(macs: float, weights: float, outputs: float) -> Product:
+    cells = [np.array([[float(value)]]) for value in (macs, weights, outputs)]
+    return Product.of("pointwise", np.array([0]), *cells, ((0, False),), np.array([[0]]))
+
+
+def rates(**changes: object) -> Rates:
+    plain = {"compute": {"fp32": {"pointwise": Rate(gmacs=2.0)}}, "bandwidth_gb_s": {"default": 1.0}, "weight_gb_s": 1.0, "cache_bytes": 0.0}
+    fixed = {"launch_us": {"default": 10.0}, "overhead_ms": 0.0, "memory_bytes": 1.0, "fallback": {}, "idle_w": 0.0, "pj_per_mac": {}, "pj_per_byte": 0.0}
+    return Rates.model_validate(plain | fixed | changes)
+
+
+def load(macs: float = 4e6, moved: float = 1e6) -> Load:
+    one = np.ones((1, 1))
+    no = np.zeros((1, 1), dtype=np.bool_)
+    return Load(("pointwise",), (product(macs, 64 * 64, macs / 64),), no, no, moved * one, 0 * one, 0 * one, one, np.ones(1, dtype=np.bool_))
+
+
+def test_the_longer_of_arithmetic_and_traffic_counts_or_their_sum() -> None:
+    # 4e6 multiply-accumulates at 2e9 a second take 2 ms, 4e6 bytes at 1e9 a second 4 ms, a launch 0.01 ms.
+    assert kernel_times(load(), rates()).kernel[0, 0] == pytest.approx(4.01)
+    assert kernel_times(load(), rates(hidden_traffic=False)).kernel[0, 0] == pytest.approx(6.01)
+
+
+def test_half_of_the_speed_at_the_half_size() -> None:
+    found = slowdown(product(64 * 64 * 100, 64 * 64, 64 * 100), {"half_depth": np.array(64.0)})
+    assert found[0, 0] == pytest.approx(2)
+    assert slowdown(product(64 * 64 * 100, 64 * 64, 64 * 100), {"half_rows": np.array(100.0)})[0, 0] == pytest.approx(2)
+
+
+def test_tiles_waste_at_most_what_they_save() -> None:
+    def waste(side: int) -> float:
+        return float(slowdown(product(64 * 64 * side**2, 64 * 64, 64 * side**2), {"tile": np.array(4.0)})[0, 0])
+
+    assert waste(8) == pytest.approx(1)
+    assert waste(7) == pytest.approx((8 / 7) ** 2)
+    assert waste(1) == 4
