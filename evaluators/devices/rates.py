@@ -48,9 +48,11 @@ class Rates(pydantic.BaseModel):
         overhead_ms: fixed cost of one inference.
         memory_bytes: what the runtime itself occupies.
         fallback: precisions the unit does not compute in.
+        correction: by ``CLASS:ARITHMETIC`` (``gemm:int8_dynamic``), what whole networks say that the kernels' times are to be multiplied by; 1 where not named.
         hidden_traffic: whether memory traffic happens behind the arithmetic, so that the longer of the two counts, else their sum.
         idle_w: power at rest, added for the whole inference.
         pj_per_mac, pj_per_byte: energy on top of it.
+        weight_copies: how often the runtime holds a weight at its peak, of ``convolution`` and ``other`` kernels; ``_int8`` is appended where integers differ.
     """
 
     model_config = _STRICT
@@ -63,10 +65,12 @@ class Rates(pydantic.BaseModel):
     overhead_ms: float
     memory_bytes: float
     fallback: Mapping[str, str]
+    correction: Mapping[str, float] = {}
     hidden_traffic: bool = True
     idle_w: float
     pj_per_mac: Mapping[str, float]
     pj_per_byte: float
+    weight_copies: Mapping[str, float] = {}
 
     def runs_as(self, precision: str) -> str:
         """The precision that is used where ``precision`` is asked."""
@@ -82,6 +86,10 @@ class Rates(pydantic.BaseModel):
         """1e9 bytes a second; ``integer``: of 8-bit activations."""
         table = self.bandwidth_gb_s
         return (integer and table.get(f"{op_class}_int8")) or table.get(op_class, table["default"])
+
+    def corrected(self, op_class: str, arithmetic: str) -> float:
+        """The factor of a class of kernels."""
+        return self.correction.get(f"{op_class}:{arithmetic}", 1.0)
 
     def launch(self, op_class: str, *, integer: bool = False) -> float:
         """Microseconds; ``integer``: of the 8-bit kernel."""
@@ -112,4 +120,5 @@ def rates_of(device: str, unit: str, runtime: str, threads: int | None) -> Rates
         idle_w=spec.idle_w.value,
         pj_per_mac={precision: figure.value for precision, figure in spec.pj_per_mac.items()},
         pj_per_byte=spec.pj_per_byte.value,
+        weight_copies=dict(entry.weight_copies),
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from evaluators.devices.names import THIS_HOST, DeviceKey, parse_device
 from evaluators.devices.profile import Profile, load_profile
-from evaluators.devices.rates import rates_of
 
 if TYPE_CHECKING:
     from evaluators.devices.device_model import DeviceModel
@@ -53,13 +52,14 @@ def budget_of(profile: Profile) -> Budget:
 
 
 def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
-    """The model from a profile alone, tier ``spec-only``; ``called`` replaces its key.
+    """The model from a profile: with rates fitted to public measurements where there are any; ``called`` replaces its key.
 
-    The latency interval is what datasheet peaks with efficiencies pooled over other devices leave open on the Tencent/ncnn benchmark:
-    with each CPU held out, 90 % of the measured times lie between 0.5 and 2.3 times the predicted (int8: 0.5 to 4); widened for the other
+    Where there are none the latency interval is what datasheet peaks with efficiencies pooled over other devices leave open on the Tencent/ncnn
+    benchmark: with each CPU held out, 90 % of the measured times lie between 0.5 and 2.3 times the predicted (int8: 0.5 to 4); widened for the other
     runtime below. Memory is arithmetic but for the runtime's own share. Energy has published figures per operation only, so its interval is a guess.
     """
     from compressors.targets import target_named
+    from evaluators.devices.known_rates import known_rates
     from evaluators.devices.power_modes import at_clock
     from evaluators.devices.roofline import Interval, Roofline
 
@@ -67,5 +67,7 @@ def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
     target = target_named("onnxruntime")
     interval = Interval(latency=(0.4, 2.5), memory=(0.7, 1.6), energy=(0.2, 5.0))
     profile = load_profile(key.device)
-    rates = at_clock(rates_of(key.device, key.unit, key.runtime, key.threads), 1.0 if key.mode is None else profile.modes[key.mode])
-    return Roofline(called or str(key), int(profile.memory_bytes.value), rates, target, "spec-only", interval)
+    known = known_rates(key.device, key.unit, key.runtime, key.threads)
+    rates = at_clock(known.rates, 1.0 if key.mode is None else profile.modes[key.mode])
+    others = dict.fromkeys(("peak_memory_bytes", "energy_mj"), "spec-only")
+    return Roofline(called or str(key), int(profile.memory_bytes.value), rates, target, known.tier, interval, others, doubt=known.doubt)
