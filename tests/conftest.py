@@ -56,7 +56,7 @@ def benchmark_files(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
             writer = csv.writer(file)
             writer.writerow(["device", "num_threads", "powersave", "gpu_device", "model", "min_ms", "avg_ms"])
             for i, device in enumerate(devices):
-                own = np.log(list(TYPICAL.values())) - i + 0.2 * rng.standard_normal(len(FEATURES))
+                own = np.log(list(TYPICAL.values())) - 4 * i / len(devices) + 0.2 * rng.standard_normal(len(FEATURES))
                 for count in threads:
                     ms = np.exp(own) @ work.T / count**0.7 * np.exp(noise * rng.standard_normal(len(names)))
                     for name, value in zip(names, ms, strict=True):

@@ -137,7 +137,8 @@ class FittedRuntime(pydantic.BaseModel):
 class Pooled(pydantic.BaseModel):
     """The prior as it is kept: numbers of ``Prior``, symmetric matrices as their lower triangle, and the factors of the intervals by ``THREADS/PRECISION``.
 
-    ``familiar``: multiply-accumulates of the networks that many devices have run, with the numbers of ``Familiar``.
+    ``familiar``: multiply-accumulates of the networks that many devices have run, with the numbers of ``Familiar`` by number of threads, ``1`` or ``2+``;
+    ``familiar_first`` those to measure first on a device that nobody knows.
     """
 
     model_config = _STRICT
@@ -152,8 +153,9 @@ class Pooled(pydantic.BaseModel):
     spread: tuple[float, ...]
     factors: Mapping[str, _Positive]
     familiar: Mapping[str, _Positive] = {}
-    familiar_mean: tuple[tuple[float, ...], ...] = ()
-    familiar_covariance: tuple[float, ...] = ()
+    familiar_mean: Mapping[str, tuple[tuple[float, ...], ...]] = {}
+    familiar_covariance: Mapping[str, tuple[float, ...]] = {}
+    familiar_first: Mapping[str, tuple[str, ...]] = {}
 
     @staticmethod
     def of(
@@ -162,8 +164,9 @@ class Pooled(pydantic.BaseModel):
         rows: int,
         settings: int,
         factors: Mapping[str, float],
-        learned: Familiar | None = None,
-        known: Mapping[str, float] | None = None,
+        learned: Mapping[str, Familiar],
+        known: Mapping[str, float],
+        first: Mapping[str, tuple[str, ...]],
     ) -> Pooled:
         """Rounded to what matters."""
         return Pooled(
@@ -176,9 +179,10 @@ class Pooled(pydantic.BaseModel):
             covariance=_lower(prior.covariance),
             spread=_lower(prior.spread),
             factors={key: round(value, 3) for key, value in factors.items()},
-            familiar=known,
-            familiar_mean=() if learned is None else _rounded(learned.mean),
-            familiar_covariance=() if learned is None else _lower(learned.covariance),
+            familiar=known if learned else {},
+            familiar_mean={threads: _rounded(found.mean) for threads, found in learned.items()},
+            familiar_covariance={threads: _lower(found.covariance) for threads, found in learned.items()},
+            familiar_first=first,
         )
 
     def prior(self) -> Prior:
@@ -251,12 +255,11 @@ def pooled_prior(key: str) -> Prior:
     return _pooled_of(key).prior()
 
 
-def pooled_familiar(key: str) -> tuple[Familiar | None, Mapping[str, float]]:
-    """How the networks that many devices have run compare, and which they are, with their multiply-accumulates."""
+def pooled_familiar(key: str) -> tuple[dict[str, Familiar], Mapping[str, float], Mapping[str, tuple[str, ...]]]:
+    """By number of threads how the networks that many devices have run compare; which they are, with their multiply-accumulates; which to measure first."""
     pooled = _pooled_of(key)
-    if not pooled.familiar:
-        return None, {}
-    return Familiar(np.array(pooled.familiar_mean), _symmetric(pooled.familiar_covariance)), pooled.familiar
+    found = {t: Familiar(np.array(mean), _symmetric(pooled.familiar_covariance[t])) for t, mean in pooled.familiar_mean.items()}
+    return found, pooled.familiar, pooled.familiar_first
 
 
 def factor_of(key: str, threads: str, precision: str) -> float:
@@ -289,12 +292,14 @@ def write_fitted(path: Path, fitted: Mapping[str, FittedRuntime]) -> None:
 
 def write_pooled(folder: Path, pooled: Mapping[str, Pooled]) -> None:
     """Write ``_pooled.yaml``, keeping what it has of other runtimes."""
-    entries = {**_pooled(folder), **pooled}
+    path = folder / f"{_POOLED}.yaml"
+    kept = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    entries = {**kept, **{key: entry.model_dump(mode="json") for key, entry in pooled.items()}}
     lines = ["# Written by `compareto devices fit`: what the devices of a runtime have in common, the prior of a device with few measurements."]
     for key, entry in sorted(entries.items()):
         lines.append(f"{key}:")
-        lines += [f"  {name}: {json.dumps(value)}" for name, value in entry.model_dump(mode="json").items()]
-    _replace(folder / f"{_POOLED}.yaml", "\n".join(lines) + "\n")
+        lines += [f"  {name}: {json.dumps(value)}" for name, value in entry.items()]
+    _replace(path, "\n".join(lines) + "\n")
     _pooled.cache_clear()
 
 

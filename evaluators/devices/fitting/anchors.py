@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.devices.fitting.pooled import Prior, shares
 
-__all__ = ["choose_anchors"]
+__all__ = ["choose_anchors", "preferred"]
 
 Floats = NDArray[np.float64]
 
@@ -37,3 +39,11 @@ def choose_anchors(prior: Prior, work: Floats, ms: Floats, about: Floats, count:
         removed = pulled[:, :, None] * pulled[:, None, :] / noise[rows, best][:, None, None]
         covariances = covariances - np.where(able[:, None, None], removed, 0.0)
     return chosen
+
+
+def preferred(order: Sequence[int], ms: Floats, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """As many anchors of a setting, ``[networks]``, first those in ``order`` that it has."""
+    count = int(chosen.sum())
+    there = [network for network in order if np.isfinite(ms[network])]
+    taken = [*there, *(int(n) for n in np.flatnonzero(chosen) if n not in there)][:count]
+    return np.isin(np.arange(len(chosen)), taken)

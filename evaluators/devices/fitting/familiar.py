@@ -4,6 +4,7 @@ The logarithms of a setting's latencies are jointly normal about a mean that dep
 one that the pooled costs imply and is then learned, settings far from the others counting less (a multivariate t distribution, fitted by expectation
 maximisation with missing values [Liu1995]). A few anchors then tell the rest.
 
+[Krause2008] Krause, Singh, Guestrin: Near-optimal sensor placements in Gaussian processes. JMLR 9.
 [Liu1995] Liu, Rubin: ML estimation of the t distribution using EM and its extensions, ECM and ECME. Statistica Sinica 5.
 """
 
@@ -18,18 +19,19 @@ from numpy.typing import NDArray
 from evaluators.devices.fitting.measurements import Setting
 from evaluators.devices.fitting.pooled import Prior, covariates, shares
 from evaluators.devices.fitting.processors import kind_of
+from evaluators.devices.fitting.validation import threads_group
 
-__all__ = ["ENOUGH_SETTINGS", "Familiar", "circumstances", "fit_familiar"]
+__all__ = ["ENOUGH_SETTINGS", "Familiar", "by_threads", "circumstances", "fit_familiar"]
 
 Floats = NDArray[np.float64]
 _NOISE = 0.05
 """Standard deviation of the logarithm of a measurement that is repeated."""
 _DEGREES = 5.0
 _PRIOR_WEIGHT = 30.0
-_RIDGE = 10.0
+_RIDGE = 30.0
 """How many settings the expectation counts for that threads and processors change nothing between networks."""
 _ITERATIONS = 25
-ENOUGH_SETTINGS = 20
+ENOUGH_SETTINGS = 40
 """In so many settings a network must have been measured."""
 
 
@@ -45,22 +47,20 @@ class Familiar:
         values, covariances = _given(about @ self.mean, self.covariance, ms)
         return values, np.sqrt(np.einsum("bnn->bn", covariances) + _NOISE**2)
 
-    def choose(self, ms: Floats, count: int) -> NDArray[np.bool_]:
-        """``[settings, networks]``: the rows to measure first; see ``choose_anchors``."""
-        known = np.isfinite(ms)
-        chosen = np.zeros(ms.shape, dtype=np.bool_)
-        rows = np.arange(len(ms))
-        between = np.broadcast_to(self.covariance, (len(ms), *self.covariance.shape)).copy()
-        for _ in range(count):
-            left = known & ~chosen
-            able = left.sum(axis=1) > 1
-            noise = np.einsum("bnn->bn", between) + _NOISE**2
-            after = np.sqrt(np.maximum(noise[:, None, :] - between**2 / noise[:, :, None], 0.0))
-            best = np.where(left, (after * known[:, None, :]).sum(axis=2), np.inf).argmin(axis=1)
-            chosen[rows[able], best[able]] = True
-            pulled = between[rows, best]
-            removed = pulled[:, :, None] * pulled[:, None, :] / noise[rows, best][:, None, None]
-            between -= np.where(able[:, None, None], removed, 0.0)
+    def order(self, about: Floats, ms: Floats, count: int) -> list[int]:
+        """The networks to measure first, the best one first: those from which the others of these settings are told best [Krause2008]."""
+        chosen: list[int] = []
+        for _ in range(min(count, ms.shape[1] - 1)):
+            errors = {}
+            for network in range(ms.shape[1]):
+                if network not in chosen and np.isfinite(ms[:, network]).any():
+                    columns = [*chosen, network]
+                    seen = np.full_like(ms, np.nan)
+                    seen[:, columns] = ms[:, columns]
+                    missed = np.abs(np.expm1(self.given(about, seen)[0] - np.log(ms)))[np.isfinite(ms[:, network])]
+                    missed[:, columns] = np.nan
+                    errors[network] = float(np.nanmean(np.minimum(missed, 1.0)))
+            chosen.append(min(errors, key=lambda network: errors[network]))
         return chosen
 
 
@@ -108,6 +108,12 @@ def _given(expected: Floats, covariance: Floats, ms: Floats) -> tuple[Floats, Fl
     logs = np.where(known, np.log(np.where(known, ms, 1.0)), 0.0)
     inverse = np.linalg.inv(covariance)
     precision = known / _NOISE**2
-    covariances: Floats = np.linalg.inv(inverse + precision[:, :, None] * np.eye(ms.shape[1]))
+    covariances = np.asarray(np.linalg.inv(inverse + precision[:, :, None] * np.eye(ms.shape[1])), dtype=np.float64)
     values: Floats = np.einsum("bnm,bm->bn", covariances, expected @ inverse + precision * logs)
     return values, covariances
+
+
+def by_threads(settings: Sequence[Setting]) -> dict[str, NDArray[np.int64]]:
+    """Positions of the settings of one thread and of more: with more, networks compare differently and vary more."""
+    groups = np.array([threads_group(s.threads) for s in settings])
+    return {group: np.flatnonzero(groups == group) for group in sorted(set(groups.tolist()))}

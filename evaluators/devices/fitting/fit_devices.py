@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compressors.errors import UserError
 from evaluators.devices.fitted import FittedRuntime, FittedSetting, Pooled, write_fitted, write_pooled
-from evaluators.devices.fitting.familiar import ENOUGH_SETTINGS, circumstances, fit_familiar
+from evaluators.devices.fitting.familiar import ENOUGH_SETTINGS, Familiar, by_threads, circumstances, fit_familiar
 from evaluators.devices.fitting.features import design
 from evaluators.devices.fitting.intervals import conformal_factor
 from evaluators.devices.fitting.layers import MeasuredKernel
 from evaluators.devices.fitting.measurements import Measurements
-from evaluators.devices.fitting.pooled import covariates, fit
+from evaluators.devices.fitting.pooled import Prior, covariates, fit
 from evaluators.devices.fitting.processors import owners
 from evaluators.devices.fitting.validate import validate
 from evaluators.devices.fitting.validation import Validation, threads_group
@@ -23,7 +24,12 @@ from evaluators.devices.profile import load_profile, profile_path
 
 __all__ = ["FittedDevices", "fit_devices"]
 
+Floats = NDArray[np.float64]
 Networks = Mapping[str, Sequence[MeasuredKernel]]
+
+
+_FIRST = 8
+"""How many networks are named that are best measured first on a new device."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,9 @@ def fit_devices(measured: Measurements, networks: Networks, source: str, runtime
         key = f"{unit}/{runtime}"
         fitted = fit(work, part.ms, covariates(part.settings))
         rows = int(np.isfinite(part.ms).sum())
-        familiar = np.flatnonzero(np.isfinite(part.ms).sum(axis=0) >= ENOUGH_SETTINGS)
-        learned = fit_familiar(fitted.prior, work[familiar], part.ms[:, familiar], circumstances(part.settings)) if len(familiar) else None
-        known = {part.networks[i]: sum(k.macs for k in networks[part.networks[i]]) for i in familiar}
-        pooled[key] = Pooled.of(fitted.prior, source, rows, len(part.settings), _factors(validation), learned, known)
+        known = {name: sum(k.macs for k in networks[name]) for name in part.networks}
+        learned, first = _familiar(fitted.prior, work, part)
+        pooled[key] = Pooled.of(fitted.prior, source, rows, len(part.settings), _factors(validation), learned, known, first)
         for device in dict.fromkeys(s.device for s in part.settings):
             chosen = [i for i, s in enumerate(part.settings) if s.device == device and np.isfinite(part.ms[i]).any()]
             if chosen:
@@ -104,6 +109,19 @@ def fit_devices(measured: Measurements, networks: Networks, source: str, runtime
                 )
         progress(f"{key}: {rows} rows of {len(part.networks)} networks in {len(part.settings)} settings of devices; residual {fitted.prior.residual:.1%}")
     return FittedDevices(devices, pooled)
+
+
+def _familiar(prior: Prior, work: Floats, measured: Measurements) -> tuple[dict[str, Familiar], dict[str, tuple[str, ...]]]:
+    """By number of threads how the networks compare, where enough settings have run them, and which tell most of the others."""
+    about = circumstances(measured.settings)
+    learned: dict[str, Familiar] = {}
+    first: dict[str, tuple[str, ...]] = {}
+    for threads, rows in by_threads(measured.settings).items():
+        if (np.isfinite(measured.ms[rows]).sum(axis=0) >= ENOUGH_SETTINGS).all():
+            learned[threads] = fit_familiar(prior, work, measured.ms[rows], about[rows])
+            order = learned[threads].order(about[rows], measured.ms[rows], _FIRST)
+            first[threads] = tuple(measured.networks[i] for i in order)
+    return learned, first
 
 
 def _errors(validation: Validation, rows: list[int]) -> dict[str, float]:

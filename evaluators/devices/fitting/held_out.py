@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressors.errors import UserError
-from evaluators.devices.fitting.anchors import choose_anchors
+from evaluators.devices.fitting.anchors import choose_anchors, preferred
 from evaluators.devices.fitting.baselines import counts, proportional
-from evaluators.devices.fitting.familiar import ENOUGH_SETTINGS, circumstances, fit_familiar
+from evaluators.devices.fitting.familiar import ENOUGH_SETTINGS, by_threads, circumstances, fit_familiar
 from evaluators.devices.fitting.features import design
 from evaluators.devices.fitting.intervals import conformal_factor, scale
 from evaluators.devices.fitting.layers import MeasuredKernel
@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 Cells = NDArray[np.bool_]
 Networks = Mapping[str, Sequence[MeasuredKernel]]
 _DEVICE_FOLDS = 8
+_SPARE = 2
+"""Anchors are looked for among so many more networks than needed, since not every device has run all."""
 _ENOUGH = 40
 """Held-out rows that a group needs for an interval of its own; else those of its precision, else all."""
 
@@ -60,18 +62,18 @@ def devices_held_out(measured: Measurements, networks: Networks, anchors: int) -
     for k in sorted(set(number.values())):
         rest, rows = np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k)
         prior = fit(work, measured.ms[rest], about[rest]).prior
-        # What so many other devices have run is known better than its kernels alone say.
-        familiar = np.flatnonzero(np.isfinite(measured.ms[rest]).sum(axis=0) >= ENOUGH_SETTINGS)
-        if len(familiar) < len(measured.networks):
-            chosen[rows] = choose_anchors(prior, work, measured.ms[rows], about[rows], anchors)
-            known = np.where(chosen[rows], measured.ms[rows], np.nan)
-            costs, spread = posterior(prior, work, known, about[rows])
-            predicted[rows], scales[rows] = np.exp(costs) @ work.T, scale(shares(work, costs), spread[:, None], prior.residual)
-        else:
-            learned = fit_familiar(prior, work, measured.ms[rest], kinds[rest])
-            chosen[rows] = learned.choose(measured.ms[rows], anchors)
-            logs, scales[rows] = learned.given(kinds[rows], np.where(chosen[rows], measured.ms[rows], np.nan))
-            predicted[rows] = np.exp(logs)
+        chosen[rows] = choose_anchors(prior, work, measured.ms[rows], about[rows], anchors)
+        costs, spread = posterior(prior, work, np.where(chosen[rows], measured.ms[rows], np.nan), about[rows])
+        predicted[rows], scales[rows] = np.exp(costs) @ work.T, scale(shares(work, costs), spread[:, None], prior.residual)
+        for same in by_threads(measured.settings).values():
+            seen, unseen = np.intersect1d(rest, same), np.intersect1d(rows, same)
+            # What so many other devices have run is known better than its kernels alone say.
+            if len(unseen) and (np.isfinite(measured.ms[seen]).sum(axis=0) >= ENOUGH_SETTINGS).all():
+                learned = fit_familiar(prior, work, measured.ms[seen], kinds[seen])
+                order = learned.order(kinds[seen], measured.ms[seen], anchors + _SPARE)
+                chosen[unseen] = [preferred(order, measured.ms[i], chosen[i]) for i in unseen]
+                logs, scales[unseen] = learned.given(kinds[unseen], np.where(chosen[unseen], measured.ms[unseen], np.nan))
+                predicted[unseen] = np.exp(logs)
     folds = [np.broadcast_to((fold_of == k)[:, None], measured.ms.shape) for k in sorted(set(number.values()))]
     return _validation(measured, networks, predicted, scales, folds, chosen)
 

@@ -90,8 +90,8 @@ def fit(work: Floats, ms: Floats, about: Floats) -> Fit:
         # A trust region around the present costs, which closes in as they settle.
         trust = 0.5**step * (np.einsum("bff->bf", information)[:, :, None] * ratio)
         information_, target_ = information + trust, target + np.einsum("bfg,bg->bf", trust, costs)
-        covariances: Floats = np.linalg.inv(information_ + inverse).astype(np.float64)
-        mean = _mean(about, inverse, covariances, target_, start, precision)
+        covariances = np.asarray(np.linalg.inv(information_ + inverse), dtype=np.float64)
+        mean = _mean(about, np.asarray(inverse, dtype=np.float64), covariances, target_, start, precision)
         expected = about @ mean
         costs = costs + np.clip(np.einsum("bfg,bg->bf", covariances, target_ + expected @ inverse) - costs, -1.5, 1.5)
         if step >= _FIRST_UPDATE:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.devices.fitted import factor_of, fitted_costs, pooled_familiar, pooled_prior
-from evaluators.devices.fitting.anchors import choose_anchors
+from evaluators.devices.fitting.anchors import choose_anchors, preferred
 from evaluators.devices.fitting.baselines import counts, proportional
-from evaluators.devices.fitting.familiar import circumstances
+from evaluators.devices.fitting.familiar import by_threads, circumstances
 from evaluators.devices.fitting.features import design
 from evaluators.devices.fitting.intervals import scale
 from evaluators.devices.fitting.layers import MeasuredKernel
@@ -42,10 +42,14 @@ def as_shipped(measured: Measurements, networks: Networks, anchors: int, runtime
     costs, spread = expected.copy(), np.broadcast_to(prior.spread, (len(settings), *prior.spread.shape)).copy()
     chosen = np.zeros(measured.ms.shape, dtype=np.bool_)
     one = np.ones((1, 1))
+    first = pooled_familiar(key)[2]
     for i in range(len(settings)) if anchors else ():
         # What is known of this setting is the prior of its anchors.
         own = Prior(expected[i : i + 1], prior.spread if matched[i] else prior.covariance, prior.residual, prior.spread)
         chosen[i : i + 1] = choose_anchors(own, work, measured.ms[i : i + 1], one, anchors)
+        if not matched[i]:
+            order = [names.index(name) for name in first.get(threads_group(settings[i].threads), ()) if name in names]
+            chosen[i] = preferred(order, measured.ms[i], chosen[i])
         costs[i : i + 1], spread[i : i + 1] = posterior(own, work, np.where(chosen[i : i + 1], measured.ms[i : i + 1], np.nan), one)
     predicted, scales = np.exp(costs) @ work.T, scale(shares(work, costs), spread[:, None], prior.residual)
     _familiar(measured, networks, key, np.flatnonzero(~matched & chosen.any(axis=1)), chosen, predicted, scales)
@@ -62,17 +66,17 @@ def _familiar(
     measured: Measurements, networks: Networks, key: str, rows: NDArray[np.int64], chosen: NDArray[np.bool_], predicted: Floats, scales: Floats
 ) -> None:
     """On devices that nobody knows, networks that other devices have run are predicted from how those compare; writes into ``predicted`` and ``scales``."""
-    learned, known = pooled_familiar(key)
+    learned, known, _ = pooled_familiar(key)
     columns = np.flatnonzero([known.get(name) == sum(k.macs for k in networks[name]) for name in measured.networks])
     places = [list(known).index(measured.networks[i]) for i in columns]
-    if learned is None or not len(rows) or not len(columns):
-        return
-    ms = np.full((len(rows), len(known)), np.nan)
-    ms[:, places] = np.where(chosen[np.ix_(rows, columns)], measured.ms[np.ix_(rows, columns)], np.nan)
-    logs, deviations = learned.given(circumstances([measured.settings[i] for i in rows]), ms)
-    anchored = np.isfinite(ms).any(axis=1)
-    cells = np.ix_(rows[anchored], columns)
-    predicted[cells], scales[cells] = np.exp(logs[anchored][:, places]), deviations[anchored][:, places]
+    for threads, same in by_threads(measured.settings).items():
+        anchored = [i for i in np.intersect1d(rows, same) if chosen[i, columns].any()]
+        if threads in learned and anchored:
+            cells = np.ix_(np.array(anchored), columns)
+            ms = np.full((len(anchored), len(known)), np.nan)
+            ms[:, places] = np.where(chosen[cells], measured.ms[cells], np.nan)
+            logs, deviations = learned[threads].given(circumstances([measured.settings[i] for i in anchored]), ms)
+            predicted[cells], scales[cells] = np.exp(logs[:, places]), deviations[:, places]
 
 
 def _baseline(amount: Floats, measured: Measurements, integer: NDArray[np.bool_]) -> Floats:
