@@ -1,7 +1,8 @@
-"""How much memory a model needs while it runs: its weights as the runtime holds them, activations that live at once, the cache of a language model, the runtime.
+"""How much memory a model needs while it runs: weights as the runtime holds them, activations that live at once, a language model's cache, the runtime.
 
 Weights are held at the width that they are computed in. A runtime that reorders or packs them for its kernels holds more than one copy, if only while it loads:
-``weight_copies`` says how many, by kind of kernel. What the allocator of ONNX Runtime keeps is part of what was fitted there, not of this arithmetic.
+``weight_copies`` says how many: of ``convolution`` and ``other`` kernels, with ``_int8`` appended where integers differ, and of a ``widened_embedding``,
+a table that is stored as integers and unpacked. What the allocator of ONNX Runtime keeps is part of what was fitted there, not of this arithmetic.
 """
 
 from __future__ import annotations
@@ -34,15 +35,20 @@ def peak_bytes(table: KernelTable, rates: Rates) -> Floats:
 
 
 def _weight_bytes(table: KernelTable, rates: Rates) -> Floats:
-    """A weight that two kernels read, such as a tied embedding, is held for each; one that layers share is held once."""
+    """A tied embedding is held as a table and, transposed, for its product; a weight that layers share is held once."""
     held = np.zeros_like(table.stored_bytes)
     counted = (table.site_weights * table.site_bits / 8).sum(axis=0)
     bits = resident_bits(rates, table.precision, table.weight_bits)
+    seen: set[tuple[int, str]] = set()
     for k, kernel in enumerate(table.kernels):
-        if kernel.site is None:
+        reader = "table" if kernel.op_class == "embedding" else "product"
+        if kernel.site is None or (kernel.site, reader) in seen:
             continue
+        seen.add((kernel.site, reader))
         kind = "convolution" if kernel.op_class in _CONVOLUTIONS else "other"
-        floats = rates.weight_copies.get(kind, 1.0)
+        floats = np.full(bits.shape[1], rates.weight_copies.get(kind, 1.0))
+        if kernel.op_class == "embedding":
+            floats = np.where(table.weight_bits[k] < bits[k], rates.weight_copies.get("widened_embedding", floats), floats)
         copies = np.where(table.precision[k] == _INT8, rates.weight_copies.get(f"{kind}_int8", floats), floats)
         held += table.site_weights[kernel.site] * table.present[k] * bits[k] / 8 * copies
     # Biases, normalisations and scales are not prepared for any kernel.

@@ -29,13 +29,27 @@ from evaluators.devices.profile_tables import (
     runtime_types,
 )
 
-__all__ = ["FOLDERS", "PROFILES", "Efficiency", "Figure", "Profile", "RuntimeEntry", "Unit", "efficiencies", "load_profile", "profile_names", "profile_path"]
+__all__ = [
+    "BUSY",
+    "FOLDERS",
+    "PROFILES",
+    "Efficiency",
+    "Figure",
+    "Profile",
+    "RuntimeEntry",
+    "Unit",
+    "efficiencies",
+    "load_profile",
+    "profile_names",
+    "profile_path",
+]
 
 FOLDERS = "COMPARETO_PROFILES"
 """Environment variable: files or folders of one's own profiles, separated like PATH; they come before those that are shipped."""
+BUSY = 0.5
+"""Of the peak while a kernel runs: what turns the energy of a cycle into that of a multiply-accumulate."""
 
 _FALLBACK = {"fp32": ("fp16",), "fp16": ("fp32",), "int8": ("fp16", "fp32"), "int4": ("fp16", "fp32")}
-_BUSY = 0.5  # of the peak, while a kernel runs: what turns the energy of a cycle into that of a multiply-accumulate
 
 
 class Figure(pydantic.BaseModel):
@@ -274,7 +288,7 @@ def _cpu_figures(cores: tuple[CoresEntry, ...], threads: int, scale: float, cloc
         peak = sum(count * entry.ghz * _per_cycle(entry.type, precision) for entry, count in taken)
         peaks[precision] = Figure(value=round(peak, 3), source=f"{sums} a cycle ({clocks}; {rates})")
         source = f"estimate: a busy core draws the same in every precision, {watts:.2g} W for {threads} threads (pj_per_cycle of its type), at half of the peak"
-        joules[precision] = Figure(value=round(watts * 1e3 / (peak * _BUSY), 3), source=source)
+        joules[precision] = Figure(value=round(watts * 1e3 / (peak * BUSY), 3), source=source)
     return peaks, joules
 
 

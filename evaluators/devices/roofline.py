@@ -17,13 +17,13 @@ from evaluators.devices.device_model import CostArray, DeviceModel
 from evaluators.devices.doubt import Doubt
 from evaluators.devices.kernel_table import KernelTable, kernel_table
 from evaluators.devices.kernel_time import KernelTimes, Load, kernel_times
+from evaluators.devices.memory import peak_bytes, resident_bits
 from evaluators.devices.rates import PRECISIONS, Rates
 
 __all__ = ["Interval", "Roofline"]
 
 Floats = NDArray[np.float64]
 _CHUNK = 2048
-_BITS = {"fp32": 32.0, "fp16": 16.0, "int8": 8.0, "int4": 4.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Roofline(DeviceModel):
         classes = [k.op_class for k in table.kernels]
         width = np.ones(len(table.dynamic)) if self.doubt is None else self.doubt.width(classes, table.computes_integers, times)
         latency = times.kernel.sum(axis=0) + self.rates.overhead_ms
-        memory = table.stored_bytes + self._widened(table) + self._activation_bytes(table) + self.rates.memory_bytes
+        memory = peak_bytes(table, self.rates)
         picojoules = self._picojoules(table) + times.bytes.sum(axis=0) * self.rates.pj_per_byte
         return latency, memory, self.rates.idle_w * latency + picojoules * 1e-9, width
 
@@ -94,7 +94,7 @@ class Roofline(DeviceModel):
             table.integer,
             table.computes_integers,
             table.moved,
-            table.weights_read * self._resident_bits(table.precision, table.weight_bits) / 8,
+            table.weights_read * resident_bits(self.rates, table.precision, table.weight_bits) / 8,
             converted,
             table.present,
             table.stored_bytes > rates.cache_bytes,
@@ -108,23 +108,3 @@ class Roofline(DeviceModel):
             energies = np.array([self.rates.pj_per_mac[self.rates.runs_as(PRECISIONS[p])] for p, _ in product.arithmetics])
             total += (product.macs * energies[product.which]).sum(axis=0)
         return total
-
-    def _resident_bits(self, precision: NDArray[np.int8], stored_bits: NDArray[np.int8]) -> Floats:
-        """Bits of a weight while the model runs: runtimes widen at load to what they compute in, but for 4 bits that a kernel unpacks itself."""
-        widths = np.array([_BITS[self.rates.runs_as(p)] for p in PRECISIONS], dtype=np.float64)
-        resident = widths[precision]
-        return np.where(precision == PRECISIONS.index("int4"), np.minimum(resident, stored_bits), resident)
-
-    def _widened(self, table: KernelTable) -> Floats:
-        """Bytes that the weights take in memory beyond what they take in the file."""
-        bits = self._resident_bits(table.site_precision, table.site_bits) - table.site_bits
-        total: Floats = (table.site_weights * bits / 8).sum(axis=0)
-        return total
-
-    def _activation_bytes(self, table: KernelTable) -> Floats:
-        """The most that activations occupy at once, at the mean width of what the kernels write."""
-        float_bytes = 2.0 if self.rates.runs_as("fp32") == "fp16" else 4.0
-        written = table.outputs.sum(axis=0)
-        mean = (table.outputs * np.where(table.integer, 1.0, float_bytes)).sum(axis=0) / np.maximum(written, 1.0)
-        occupied: Floats = table.activation_peak * mean
-        return occupied
