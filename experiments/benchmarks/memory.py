@@ -1,6 +1,6 @@
 """Peak memory as it is predicted for this host, against the resident set of a fresh process that runs the file in ONNX Runtime.
 
-    python experiments/benchmarks/memory.py [MODEL ...] [--processes 3] [--json FILE]
+    python experiments/benchmarks/memory.py [MODEL ...] [--precisions fp32 int8] [--processes 3] [--json FILE]
 
 ResNet-20 (1x3x32x32), ResNet-50 and MobileNetV2 (1x3x224x224), MiniLM-L6 (1x128), ViT-tiny (1x3x224x224) and a GPT-2 of six layers (1x128), random weights,
 each as fp32 and as the file that ``quantize: {}`` (language models: ``mode: dynamic``) makes. The process imports numpy and ONNX Runtime, opens the session
@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,14 +122,16 @@ def measured(path: Path, inputs: Mapping[str, np.ndarray], folder: Path, process
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
-def rows(name: str, folder: Path, processes: int) -> list[dict[str, Any]]:
+def rows(name: str, folder: Path, precisions: Sequence[str], processes: int) -> list[dict[str, Any]]:
     """One for each precision: what was measured and what is predicted, bytes."""
     torch.manual_seed(0)
     model, inputs = MODELS[name]()
     model.eval()
     target, device = target_named("onnxruntime"), device_named("x86-server-core/onnxruntime")
     found = []
-    for kind, steps in {"fp32": [], "int8": [{"quantize": {"mode": "dynamic"} if name in DYNAMIC else {}}]}.items():
+    quantized = {"fp32": [], "int8": [{"quantize": {"mode": "dynamic"} if name in DYNAMIC else {}}]}
+    for kind in precisions:
+        steps = quantized[kind]
         graph = trace(model, inputs)
         edits = Recipe.from_plain(steps).plan(graph, {})
         shapes = edits[-1].shapes(graph) if edits else graph.baseline()
@@ -143,6 +145,7 @@ def rows(name: str, folder: Path, processes: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}; default: all")
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "int8"), default=["fp32", "int8"])
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--json", type=Path, default=None, metavar="FILE")
     args = parser.parse_args()
@@ -151,11 +154,11 @@ def main() -> None:
         print("| model | precision | file MB | import | session | resident | peak | predicted | error |")
         print("|---|---|---|---|---|---|---|---|---|")
         for name in args.models or MODELS:
-            for row in rows(name, Path(folder), args.processes):
+            for row in rows(name, Path(folder), args.precisions, args.processes):
                 found.append(row)
                 cells = [f"{row[key] / 1e6:.1f}" for key in ("file", "import", "session", "resident", "peak", "predicted")]
                 print(f"| {row['model']} | {row['kind']} | {' | '.join(cells)} | {row['predicted'] / row['peak'] - 1:+.1%} |", flush=True)
-    for kind in ("fp32", "int8"):
+    for kind in args.precisions:
         errors = [abs(row["predicted"] / row["peak"] - 1) for row in found if row["kind"] == kind]
         print(f"\n{kind}: mean error {np.mean(errors):.1%}, largest {max(errors):.1%} of {len(errors)} models")
     if args.json is not None:

@@ -103,6 +103,7 @@ def calibrate(threads: int, progress: Callable[[str], None], *, networks: bool =
         launch_us=fitted.launch_us,
         overhead_ms=fitted.overhead_ms,
         memory_bytes=energy.memory_bytes,
+        weight_copies=energy.weight_copies,
         fallback={"fp16": "fp32"},
         idle_w=energy.idle_w,
         pj_per_mac=energy.pj_per_mac,
