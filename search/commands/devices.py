@@ -103,7 +103,18 @@ def _show_this_host(form: str) -> int:
         print(f"{THIS_HOST} is not calibrated for these versions; run: compareto devices calibrate")
     else:
         print("\n".join([*_summary(found), f"kept in {path}"]))
+    if form != "json":
+        print(_power_line())
     return 0
+
+
+def _power_line() -> str:
+    from evaluators.devices.power_meter import power_meter
+
+    meter = power_meter()
+    if meter is None:
+        return "energy: an estimate from the figures of an x86 core or an Arm board; no power meter (RAPL, NVML) can be read here"
+    return f"energy: an estimate from the figures of an x86 core or an Arm board; {meter.name} can be read and has counted {meter.read_j():.0f} J"
 
 
 def _calibrate(threads: int | None) -> int:

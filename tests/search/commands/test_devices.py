@@ -56,7 +56,9 @@ def test_show_as_json_is_the_profile(capsys: pytest.CaptureFixture[str]) -> None
 def test_show_of_this_host_says_that_it_is_not_calibrated(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path))
     assert run("show", "this-host") == 0
-    assert "run: compareto devices calibrate" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "run: compareto devices calibrate" in printed
+    assert "energy: an estimate" in printed
 
 
 def test_show_of_a_file_checks_a_profile_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
