@@ -133,6 +133,18 @@ class FittedRuntime(pydantic.BaseModel):
         wanted = threads or max(s.threads for s in known)
         return min(known, key=lambda s: (s.name != name, s.gpu, abs(np.log2(s.threads / wanted)), (s.cores != cores, s.cores == 1), s.run != run))
 
+    def log_costs(self, threads: int, slope: Floats, cores: int = 0, run: int = 0, name: int = 0, gpu: int | None = None) -> Floats:
+        """Logarithm of the costs with this many threads: between two measured numbers of threads interpolated, beyond them by ``slope`` a doubling."""
+        near = self.nearest(threads, cores, run, name, gpu)
+        wanted, at = np.log2(threads), np.log2(near.threads)
+        alike = [s for s in self.settings if (s.name, s.gpu, s.cores) == (near.name, near.gpu, near.cores)]
+        beyond = [s for s in alike if (np.log2(s.threads) - wanted) * (wanted - at) > 0]
+        if beyond:
+            other = min(beyond, key=lambda s: abs(np.log2(s.threads) - wanted))
+            share = (wanted - at) / (np.log2(other.threads) - at)
+            return np.asarray((1 - share) * np.log(near.costs()) + share * np.log(other.costs()))
+        return np.asarray(np.log(near.costs()) + (wanted - at) * slope)
+
 
 class Pooled(pydantic.BaseModel):
     """The prior as it is kept: numbers of ``Prior``, symmetric matrices as their lower triangle, and the factors of the intervals by ``THREADS/PRECISION``.
@@ -231,10 +243,8 @@ def fitted_costs(profile: Profile, setting: Setting, runtime: str) -> Floats | N
     if fitted is None:
         return None
     name = profile.names.index(setting.device) if setting.device in profile.names else 0
-    near = fitted.nearest(setting.threads, setting.cores, setting.run, name, setting.gpu)
-    scaled = np.log2(setting.threads / near.threads) if setting.unit == "cpu" else 0.0
-    costs: Floats = np.log(near.costs()) + scaled * pooled_prior(f"{setting.unit}/{runtime}").mean[1]
-    return costs
+    slope = pooled_prior(f"{setting.unit}/{runtime}").mean[1] if setting.unit == "cpu" else np.zeros(len(FEATURES))
+    return fitted.log_costs(setting.threads, slope, setting.cores, setting.run, name, setting.gpu)
 
 
 @cache

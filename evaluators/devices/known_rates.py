@@ -60,11 +60,9 @@ def _fitted(device: str, profile: Profile, unit: str, runtime: str, threads: int
     """The rates of the setting that is nearest to ``threads``; beside them memory and energy as the data sheets have them."""
     described, spec = profile.units[unit], rates_of(device, unit, runtime, threads)
     wanted = threads or int(described.threads.value)
-    near = fitted.nearest(wanted, gpu=described.gpu_device)
-    costs = np.log(near.costs()) - np.log(faster)
-    if unit == "cpu":
-        costs = costs + np.log2(wanted / near.threads) * pooled_prior(f"{unit}/{runtime}").mean[1]
-    rates = rates_from(np.exp(costs))
+    prior = pooled_prior(f"{unit}/{runtime}")
+    costs = fitted.log_costs(wanted, prior.mean[1] if unit == "cpu" else 0 * prior.mean[1], gpu=described.gpu_device)
+    rates = rates_from(np.exp(costs) / faster)
     return rates.model_copy(
         update={
             "memory_bytes": spec.memory_bytes,

@@ -31,7 +31,7 @@ _PRIOR_WEIGHT = 30.0
 _RIDGE = 30.0
 """How many settings the expectation counts for that threads and processors change nothing between networks."""
 _ITERATIONS = 25
-ENOUGH_SETTINGS = 40
+ENOUGH_SETTINGS = 34
 """In so many settings a network must have been measured."""
 
 

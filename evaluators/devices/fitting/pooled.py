@@ -23,12 +23,12 @@ __all__ = ["Fit", "Prior", "covariates", "fit", "posterior"]
 
 Floats = NDArray[np.float64]
 _COUNT = len(FEATURES)
-_SPEED, _RATIO, _LAUNCH = 3.0, 0.08, 0.22
+_SPEED, _RATIO, _LAUNCH = 3.0, 0.12, 0.3
 """Standard deviations of the prior's mean: of a device's speed as a whole, of the ratio of two costs, of the cost of a launch."""
 _THREADS = (-0.7, -0.3, 0.0)
 _THREADS_SPEED, _THREADS_RATIO = 0.3, 0.1
 """What doubling the threads is expected to add to the logarithm of the costs of arithmetic, of memory and of launches, and how surely."""
-_BETWEEN_SPEED, _BETWEEN_RATIO, _BETWEEN_WEIGHT = 1.0, 0.4, 30.0
+_BETWEEN_SPEED, _BETWEEN_RATIO, _BETWEEN_WEIGHT = 1.0, 0.5, 30.0
 """How settings differ, in speed and in each cost, before any is seen, and how many settings that counts for."""
 _FAR = 2.0
 _ITERATIONS, _FIRST_UPDATE = 30, 4
