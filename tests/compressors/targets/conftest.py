@@ -109,3 +109,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
         return Exported(smaller, target.export(smaller, inputs, tmp_path_factory.mktemp("exported")), int(priced), lines)
 
     return make
+
+
+class OneLength(nn.Module):
+    """Reads texts of five tokens only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 4)
+        self.head = nn.Linear(4 * 5, 2)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.table(input_ids).flatten(1))
+        return logits

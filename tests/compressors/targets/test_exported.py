@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from compressors.context import logits_of
 from compressors.errors import UserError
 from compressors.targets.exported import ExportedModel, capture, capture_program, signature_of
 from compressors.targets.programs import generating_programs
 from tests.conformance.families import build
+
+from .conftest import OneLength
 
 
 @pytest.mark.parametrize(("family", "longest"), [("bert", 40), ("roberta", 38)])
@@ -26,17 +27,6 @@ def test_texts_of_any_length(family: str, longest: int) -> None:
         texts["attention_mask"][:, length // 2 + 1 :] = 0
         with torch.no_grad():
             torch.testing.assert_close(exported(**texts), logits_of(model(**texts)))
-
-
-class OneLength(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(20, 4)
-        self.head = nn.Linear(4 * 5, 2)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.table(input_ids).flatten(1))
-        return logits
 
 
 def test_code_for_one_length_keeps_it_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,13 +8,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import Tensor, nn
 
 from compressors.context import logits_of
 from compressors.targets import onnx_export
 from compressors.targets.onnx_session import OnnxSession
 from compressors.targets.onnxruntime import OnnxRuntime
 from tests.conformance.families import build
+
+from .conftest import OneLength
 
 
 def shapes(path: Path) -> dict[str, list[int | str]]:
@@ -55,17 +56,6 @@ def test_a_classifier_reads_texts_of_any_length(tmp_path: Path) -> None:
         with torch.no_grad():
             expected = logits_of(model(input_ids=ids, attention_mask=mask)).numpy()
         np.testing.assert_allclose(session({"input_ids": ids.numpy(), "attention_mask": mask.numpy()})["logits"], expected, atol=1e-5)
-
-
-class OneLength(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(20, 4)
-        self.head = nn.Linear(4 * 5, 2)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.table(input_ids).flatten(1))
-        return logits
 
 
 def test_a_file_for_one_length_says_why(tmp_path: Path) -> None:
