@@ -31,7 +31,7 @@ from compressors.graph import ModelGraph, Shapes, trace  # noqa: E402
 from compressors.targets import Target, target_named  # noqa: E402
 from evaluators.devices import device_named  # noqa: E402
 from evaluators.devices.device_model import DeviceModel  # noqa: E402
-from evaluators.devices.names import THIS_HOST, device_names  # noqa: E402
+from evaluators.devices.names import THIS_HOST, device_names, units_of  # noqa: E402
 from search.preparing import Prepared  # noqa: E402
 
 LIMIT, SAMPLE, TOLERANCE = 5.0, 50, 1e-12
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     with torch.device("meta"):
         model, inputs = bert()
     graph, target = trace(model.eval(), inputs), target_named("onnxruntime")
-    names = [name for name in device_names() if name != THIS_HOST][: args.devices]
+    names = [name for name in device_names() if name != THIS_HOST and any("onnxruntime" in runtimes for runtimes in units_of(name).values())][: args.devices]
     devices = {f"{name}/onnxruntime": device_named(f"{name}/onnxruntime") for name in names}
     rng = np.random.default_rng(args.seed)
     times: dict[str, list[tuple[float, float]]] = {"arrays": [], "estimates": []}
