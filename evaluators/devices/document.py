@@ -119,7 +119,7 @@ def _power_lines(profile: Profile) -> Iterator[str]:
     resistance = resistance_c_per_w(heat, watts.value)
     yield ""
     yield (
-        f"Power: {watts.value:g} W for ever ({watts.source}). Heat: {resistance:.3g} K/W over {heat.ambient_c:g} C, limit {heat.limit_c:g} C, "
+        f"Power: {watts.value:g} W sustained ({watts.source}). Heat: {resistance:.3g} K/W over {heat.ambient_c:g} C, limit {heat.limit_c:g} C, "
         f"time constant {heat.time_constant_s:g} s. Asleep: {sleep.sleep_w:g} W, {sleep.wake_ms:g} ms to wake. "
         f"Clocks: {', '.join(f'{mode} {share:.0%}' for mode, share in profile.modes.items())}."
     )
