@@ -42,7 +42,7 @@ def test_show_prints_figures_beside_their_sources(capsys: pytest.CaptureFixture[
     assert run("show", "raspberry-pi-5") == 0
     by_name = capsys.readouterr().out
     assert "| memory bandwidth | 17.1 GB/s | Raspberry Pi 5 product brief, the 8 GB model; LPDDR4X-4267" in by_name
-    assert "8.5 W for ever (Raspberry Pi documentation" in by_name
+    assert "8.5 W sustained (Raspberry Pi documentation" in by_name
     assert "limit 80 C" in by_name
     assert run("show", "raspberry-pi-5/litert") == 0
     assert capsys.readouterr().out == by_name
