@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from compressors.errors import UserError
 from compressors.graph import ModelGraph, Shapes
 from compressors.targets import Target
 from evaluators.devices import device_named, resolve_device
-from evaluators.devices.device_model import CostArray, DeviceModel
+from evaluators.devices.device_model import Adjusted, CostArray
 from evaluators.metric import Estimate
 from search.experiment import Experiment
 from search.expressions import parse_constraint
@@ -27,25 +26,16 @@ _TIER = "transferred"
 
 
 @dataclass(frozen=True)
-class _Transferred(DeviceModel):
+class _Transferred(Adjusted):
     """A device model whose latency counts as carried over: its rates are of this runtime, the kernels that it prices of the study's."""
 
-    model: DeviceModel
-    key: str = field(init=False)
-    memory_bytes: int = field(init=False)
-    tier: str = _TIER
-
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", self.model.key)
-        object.__setattr__(self, "memory_bytes", self.model.memory_bytes)
+        super().__post_init__()
+        object.__setattr__(self, "tier", _TIER)
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         """As the device's model says, of another tier."""
         return {name: dataclasses.replace(values, tier=_TIER) for name, values in self.model.cost(graph, shapes).items()}
-
-    def bounds(self, graph: ModelGraph) -> Any:
-        """As the device's model says."""
-        return self.model.bounds(graph)
 
 
 def device_in(key: str, runtime: str) -> str | None:

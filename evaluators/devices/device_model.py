@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compressors.graph import ModelGraph, Shapes
 from evaluators.metric import Estimate, Metric
 
-__all__ = ["PREDICTED", "CostArray", "DeviceModel"]
+__all__ = ["PREDICTED", "Adjusted", "CostArray", "DeviceModel"]
 
 PREDICTED = {
     m.name: m
@@ -62,3 +62,21 @@ class DeviceModel(ABC):
     @abstractmethod
     def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
         """For the uncompressed model, each kernel's name, what bounds it (``compute``, ``memory`` or ``launch``) and its milliseconds."""
+
+
+@dataclass(frozen=True)
+class Adjusted(DeviceModel):
+    """``model`` with costs that are changed; all else is its own."""
+
+    model: DeviceModel
+    key: str = field(init=False)
+    memory_bytes: int = field(init=False)
+    tier: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("key", "memory_bytes", "tier"):
+            object.__setattr__(self, name, getattr(self.model, name))
+
+    def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
+        """As the model says."""
+        return self.model.bounds(graph)

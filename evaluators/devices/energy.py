@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressors.graph import ModelGraph, Shapes
-from evaluators.devices.device_model import CostArray, DeviceModel
+from evaluators.devices.device_model import Adjusted, CostArray
 from evaluators.devices.heat import throttling
 from evaluators.devices.profile_tables import Heat, Sleep
 
@@ -49,7 +48,7 @@ def hourly_mwh(latency_ms: Floats, energy_mj: Floats, requests: float, budget: B
 
 
 @dataclass(frozen=True)
-class Powered(DeviceModel):
+class Powered(Adjusted):
     """``model`` with the power limits of its device.
 
     Its energy, power at rest for the whole inference plus what arithmetic and traffic take, is capped at the power that the device can hold for ever. What it
@@ -57,17 +56,9 @@ class Powered(DeviceModel):
     its tier is ``energy_tier``.
     """
 
-    model: DeviceModel
     budget: Budget
     requests_per_hour: float = REQUESTS_PER_HOUR
     energy_tier: str = "spec-only"
-    key: str = field(init=False)
-    memory_bytes: int = field(init=False)
-    tier: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name in ("key", "memory_bytes", "tier"):
-            object.__setattr__(self, name, getattr(self.model, name))
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         """The model's costs, energy capped, with ``sustained_latency_ms`` and ``energy_per_hour_mwh``."""
@@ -83,10 +74,6 @@ class Powered(DeviceModel):
         hours = [hourly_mwh(ms, mj, self.requests_per_hour, self.budget) for ms, mj in zip(ends, joules, strict=True)]
         hourly = CostArray(hours[0], np.minimum(hours[0], hours[1]), np.maximum(hours[0], hours[2]), self.energy_tier)
         return {**costs, "energy_mj": capped, "sustained_latency_ms": sustained, "energy_per_hour_mwh": hourly}
-
-    def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
-        """As the model says."""
-        return self.model.bounds(graph)
 
     def _clock(self, power_w: Floats) -> Floats:
         return throttling(power_w, self.budget.idle_w, self.budget.sustained_w)

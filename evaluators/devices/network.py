@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from compressors.graph import ModelGraph, Shapes
-from evaluators.devices.device_model import CostArray, DeviceModel
+from evaluators.devices.device_model import Adjusted, CostArray
 from evaluators.devices.energy import REQUESTS_PER_HOUR
 from evaluators.devices.profile_file import Network
 
@@ -30,19 +30,11 @@ def transfer_ms(graph: ModelGraph, network: Network) -> float:
 
 
 @dataclass(frozen=True)
-class Networked(DeviceModel):
+class Networked(Adjusted):
     """``model`` behind a network: the transfer is added to its latency, and energy is the radio's of the caller, the server's being somebody else's."""
 
-    model: DeviceModel
     network: Network
     requests_per_hour: float = REQUESTS_PER_HOUR
-    key: str = field(init=False)
-    memory_bytes: int = field(init=False)
-    tier: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name in ("key", "memory_bytes", "tier"):
-            object.__setattr__(self, name, getattr(self.model, name))
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         """The model's costs with the network's."""
