@@ -31,7 +31,6 @@ __all__ = [
 
 PROFILES = Path(__file__).parent / "profiles"
 STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Positive = Annotated[float, pydantic.Field(gt=0)]
 Share = Annotated[float, pydantic.Field(gt=0, le=1)]
@@ -165,7 +164,7 @@ class Efficiency(pydantic.BaseModel):
 
 def read_yaml(path: Path) -> Any:
     """The plain data of a YAML or JSON file. Raises ``OSError``, ``UnicodeDecodeError`` or ``yaml.YAMLError``."""
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - the C form of the safe loader
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 @cache
