@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from evaluators.devices.calibration.minimise import minimise
 from evaluators.devices.calibration.probes import Probe
-from evaluators.devices.rates import BLOCK, Rate
+from evaluators.devices.kernel_time import Product, slowdown
+from evaluators.devices.rates import Rate
 
 __all__ = ["Fitted", "fit"]
 
 Floats = NDArray[np.float64]
 _RESIDUAL = 0.1  # how well times of one class are expected to be explained; scales the priors against the data
+_COEFFICIENTS = ("gmacs", "half_depth", "half_width", "half_rows", "launch_us", "misaligned_width", "misaligned_depth")
 
 
 @dataclass(frozen=True)
@@ -74,30 +76,19 @@ def _overhead(probes: Sequence[Probe], milliseconds: Floats) -> float:
 
 
 def _fit_compute(probes: Sequence[Probe], times: Floats) -> tuple[Rate, float, Floats]:
-    macs = np.array([p.macs for p in probes])
-    weights, outputs = (np.array([getattr(p, name) for p in probes]) for name in ("weights", "outputs"))
-    depth = macs / outputs
-    width = np.where(weights > 0, weights / depth, np.inf)
-    rows = outputs / np.minimum(width, outputs)
-    odd_width = np.isfinite(width) & (np.where(np.isfinite(width), width, 0) % BLOCK != 0)
-    odd_depth = depth % BLOCK != 0
+    macs, weights, outputs = (np.array([getattr(p, name) for p in probes], dtype=np.float64) for name in ("macs", "weights", "outputs"))
+    kernels = np.arange(len(probes))
+    product = Product.of(probes[0].op_class, kernels, macs, weights, outputs, ((0, False),), np.zeros_like(kernels))
 
     def predicted(p: Floats) -> Floats:
-        gmacs, half_depth, half_width, half_rows, launch_us, by_width, by_depth = np.exp(p)
-        slowdown = (
-            (1 + half_depth / depth)
-            * (1 + half_width / width)
-            * (1 + half_rows / rows)
-            * np.where(odd_width, by_width, 1.0)
-            * np.where(odd_depth, by_depth, 1.0)
-        )
-        return np.asarray(macs * slowdown / (gmacs * 1e6) + launch_us * 1e-3)
+        found = dict(zip(_COEFFICIENTS, np.exp(p), strict=True))
+        gmacs, launch_us = found.pop("gmacs"), found.pop("launch_us")
+        return np.asarray(macs * slowdown(product, found) / (gmacs * 1e6) + launch_us * 1e-3)
 
     best = float(np.max(macs / (times * 1e6)))
     centre, spread = np.log([best * 1.1, 4.0, 3.0, 1.0, 3.0, 1.0, 1.0]), np.array([0.5, 1.5, 1.5, 2.0, 1.0, 0.5, 0.5])
     p = minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)
-    names = ("gmacs", "half_depth", "half_width", "half_rows", "launch_us", "misaligned_width", "misaligned_depth")
-    found = {name: float(f"{v:.4g}") for name, v in zip(names, np.exp(p), strict=True)}
+    found = {name: float(f"{v:.4g}") for name, v in zip(_COEFFICIENTS, np.exp(p), strict=True)}
     launch_us = found.pop("launch_us")
     rate = Rate(**{name: max(v, 1.0) if name.startswith("misaligned") else v for name, v in found.items()})
     return rate, launch_us, np.log(predicted(p) / times)
