@@ -129,7 +129,7 @@ def _calibrate(threads: int | None) -> int:
 
 def _summary(found: Any) -> list[str]:
     lines = [f"{key}: {value}" for key, value in found.machine.items()]
-    held_out = f"of {found.networks} networks that were left out of the fit in turn" if found.networks else "of single kernels"
+    held_out = f"of {found.networks} models of networks that were left out of the fit in turn" if found.networks else "of single kernels"
     lines.append(
         f"residual {found.residual:.1%} {held_out}; 90 % within a factor of {math.exp(found.half_width):.2f}; spread between rounds {found.spread:.1%}"
     )
