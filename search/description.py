@@ -7,14 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from compressors.graph import INDICATORS, ModelGraph
+from compressors.graph import INDICATORS, ModelGraph, Shapes
 from compressors.targets import Target
-from evaluators.devices.device_model import DeviceModel
+from evaluators.devices.device_model import DeviceModel, KernelBound
 
-__all__ = ["describe"]
+__all__ = ["describe", "kernels_of"]
 
 
 def describe(
@@ -138,16 +137,34 @@ def _within(path: str, module: str) -> bool:
 
 def _device(graph: ModelGraph, device: DeviceModel) -> dict[str, Any]:
     costs = device.cost(graph, graph.baseline())
-    bounds = sorted(device.bounds(graph), key=lambda b: -b[2])
-    total = float(np.sum([ms for _, _, ms in bounds])) or 1.0
-    modules = {operator.name: operator.module for operator in graph.operators}
-    shares: dict[str, float] = defaultdict(float)
-    for _, bound, ms in bounds:
-        shares[bound] += ms / total
     return {
         "key": device.key,
         "memory_bytes": device.memory_bytes,
         **{name: cost.estimate(0).to_plain() for name, cost in costs.items()},
-        "bound_by": {bound: round(share, 4) for bound, share in sorted(shares.items(), key=lambda item: -item[1])},
-        "kernels": [{"name": name, "module": modules.get(name, ""), "bound": bound, "ms": ms} for name, bound, ms in bounds],
+        **kernels_of(graph, device),
+        "programs": {name: kernels_of(program, device) for name, program in graph.by_program.items()},
     }
+
+
+def kernels_of(graph: ModelGraph, device: DeviceModel, shapes: Shapes | None = None) -> dict[str, Any]:
+    """``bound_by``: shares of the time; ``units``: shares of the units that a model is placed on, where there are several; ``kernels``, the slowest first.
+
+    Args:
+        graph: a program.
+        device: that executes it.
+        shapes: one candidate; the uncompressed model where None.
+    """
+    kernels = sorted(device.bounds(graph, shapes), key=lambda kernel: -kernel.ms)
+    modules = {operator.name: operator.module for operator in graph.operators}
+    found = [{"name": k.name, "module": modules.get(k.name, ""), "bound": k.bound, "ms": k.ms, **({"unit": k.unit} if k.unit else {})} for k in kernels]
+    shares = {"bound_by": _shares(kernels, "bound"), **({"units": _shares(kernels, "unit")} if any(k.unit for k in kernels) else {})}
+    return {**shares, "kernels": found}
+
+
+def _shares(kernels: Sequence[KernelBound], by: str) -> dict[str, float]:
+    """Of the time, the largest first."""
+    total = sum(k.ms for k in kernels) or 1.0
+    shares: dict[str, float] = defaultdict(float)
+    for kernel in kernels:
+        shares[getattr(kernel, by)] += kernel.ms / total
+    return {name: round(share, 4) for name, share in sorted(shares.items(), key=lambda item: -item[1])}

@@ -29,6 +29,8 @@ from search.yaml_text import override, read_yaml
 
 __all__ = ["Experiment"]
 
+_GENERATING = "causal-lm"
+
 
 class Experiment(pydantic.BaseModel):
     """A validated experiment. Read one with :meth:`load` or :meth:`from_plain`, which report every problem at once.
@@ -126,7 +128,7 @@ class Experiment(pydantic.BaseModel):
     @cached_property
     def names(self) -> MetricNames:
         """The metrics that expressions may name."""
-        return MetricNames(quality_metrics(self.model, self.data), self.devices)
+        return MetricNames(quality_metrics(self.model, self.data), self.devices, generates=self.model.task == _GENERATING)
 
     @cached_property
     def objective_metrics(self) -> tuple[tuple[str, Metric], ...]:
@@ -177,10 +179,13 @@ def _resolved(parts: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if target is not None:
         parts["target"] = target
         problems += _target_problems(target)
+    if "model" in parts and "workload" in parts and parts["model"].task != _GENERATING:
+        given = [key for key in ("prompt_tokens", "new_tokens") if getattr(parts["workload"], key) is not None]
+        problems += [f"workload.{key}: the model does not generate; only those of model.task {_GENERATING!r} have a prompt" for key in given]
     known = not problems and "model" in parts and "data" in parts
     if not known:
         return parts, problems
-    names = MetricNames(quality_metrics(parts["model"], parts["data"]), tuple(devices))
+    names = MetricNames(quality_metrics(parts["model"], parts["data"]), tuple(devices), generates=parts["model"].task == _GENERATING)
     parts["devices"] = names.devices
     objectives: list[str] = []
     for i, text in enumerate(parts.get("objectives", ())):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from compressors.errors import UserError, near_miss
-from evaluators.devices.device_model import PREDICTED
+from evaluators.devices.device_model import GENERATING, PREDICTED
 from evaluators.metric import EXACT, Metric
 
 __all__ = ["MetricNames", "listed_device", "metric_of"]
@@ -19,10 +19,17 @@ class MetricNames:
     Attributes:
         quality: the task's observed metrics, the main one first.
         devices: full device keys, ``DEVICE[.UNIT]/RUNTIME``.
+        generates: whether the task is that of a causal language model.
     """
 
     quality: tuple[Metric, ...]
     devices: tuple[str, ...]
+    generates: bool = False
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """Names of the metrics that device models predict of this task."""
+        return tuple(name for name in PREDICTED if self.generates or name not in GENERATING)
 
     def resolve(self, text: str) -> tuple[str, Metric]:
         """Canonical name and metric of ``NAME`` or ``NAME@DEVICE``; device and runtime may be left out where only one is meant.
@@ -31,11 +38,13 @@ class MetricNames:
             UserError: unknown metric or device, a device that is missing or has nothing to do here.
         """
         name, at, device = text.partition("@")
+        if name in GENERATING and not self.generates:
+            raise UserError(f"{name!r} is predicted of language models that generate (model.task: causal-lm); accepted here: {', '.join(self.predicted)}")
         if name in PREDICTED:
             return f"{name}@{self._device(name, device if at else None)}", PREDICTED[name]
         plain = {**EXACT, **{m.name: m for m in self.quality}}
         if name not in plain:
-            accepted = [*(m.name for m in self.quality), *EXACT, *PREDICTED]
+            accepted = [*(m.name for m in self.quality), *EXACT, *self.predicted]
             raise UserError(f"unknown metric {name!r}; accepted: {', '.join(accepted)}{near_miss(name, accepted)}")
         if at:
             raise UserError(f"{name!r} is the same on every device; write it without '@{device}'")
@@ -52,7 +61,7 @@ class MetricNames:
     @property
     def all(self) -> tuple[str, ...]:
         """Every canonical name, quality first."""
-        return (*(m.name for m in self.quality), *EXACT, *(f"{metric}@{device}" for device in self.devices for metric in PREDICTED))
+        return (*(m.name for m in self.quality), *EXACT, *(f"{metric}@{device}" for device in self.devices for metric in self.predicted))
 
 
 def listed_device(text: str, devices: Sequence[str]) -> str:

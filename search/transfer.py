@@ -53,7 +53,7 @@ def transferred(prepared: Prepared, target: Target) -> Prepared:
     old = prepared.experiment
     moved = {key: device_in(key, target.name) for key in old.devices}
     devices = tuple(dict.fromkeys(key for key in moved.values() if key is not None))
-    names = MetricNames(old.names.quality, devices)
+    names = dataclasses.replace(old.names, devices=devices)
     objectives = [_moved(name, moved) for name in old.objectives]
     constraints = [_moved(old_text, moved) for old_text in old.constraints]
     kept = tuple(dict.fromkeys(name for name in objectives if name is not None)) or (old.names.quality[0].name,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -177,19 +178,21 @@ class Program:
         inputs: names of its inputs, those that other programs return (caches, hidden states) among them.
         tensors: as of ``ModelGraph``, its own.
         operators: as of ``ModelGraph``; their inputs and outputs are indices into ``tensors``, their sites into the graph's.
+        growth: how many times larger a cache among the inputs is when all is told.
     """
 
     name: str
     inputs: tuple[str, ...]
     tensors: tuple[TensorInfo, ...]
     operators: tuple[Operator, ...]
+    growth: float = 1.0
 
 
 @dataclass(frozen=True)
 class ModelGraph:
     """A traced model. Build it with :func:`compressors.graph.trace`.
 
-    ``inputs``, ``tensors`` and ``operators`` are those of the program ``forward``, which everything is priced by; ``programs`` are the others.
+    ``inputs``, ``tensors`` and ``operators`` are those of the program ``forward``, which ``latency_ms`` is of; ``programs`` are the others.
     """
 
     axes: tuple[Axis, ...]
@@ -208,6 +211,11 @@ class ModelGraph:
     def prunable(self) -> tuple[Axis, ...]:
         """The axes that can be cut."""
         return tuple(axis for axis in self.axes if axis.fixed is None)
+
+    @cached_property
+    def by_program(self) -> dict[str, ModelGraph]:
+        """Each further program as a graph of its own, with the same axes and sites, so that whatever prices a graph prices it too."""
+        return {p.name: dataclasses.replace(self, inputs=p.inputs, tensors=p.tensors, operators=p.operators, programs=(), _index={}) for p in self.programs}
 
     def axis_index(self, name: str) -> int:
         """Position of the axis called ``name``."""

@@ -66,7 +66,7 @@ def trace(
             raise not_run(model, args, kwargs, error) from error
         program = _export(model, args, kwargs)
         check_sizes(model, program)
-        others = {name: (entry.path, _export(model.get_submodule(entry.path), (), dict(entry.inputs))) for name, entry in (programs or {}).items()}
+        others = {name: (entry, _export(model.get_submodule(entry.path), (), dict(entry.inputs))) for name, entry in (programs or {}).items()}
         graph = _build(model, program, _judged(outputs, program), stacks, others)
         if check_cuts:
             reasons = unfollowed_axes(_as_it_is(model), graph, _outputs(outputs), lambda m: _outputs(call(m)))
@@ -118,15 +118,18 @@ def _export(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) 
 
 
 def _build(
-    model: nn.Module, program: ExportedProgram, judged: frozenset[int] | None, stacks: list[Stack], programs: Mapping[str, tuple[str, ExportedProgram]]
+    model: nn.Module, program: ExportedProgram, judged: frozenset[int] | None, stacks: list[Stack], programs: Mapping[str, tuple[Entry, ExportedProgram]]
 ) -> ModelGraph:
     found = propagate(model, program, judged)
-    others = {name: propagate(model, other, frozenset(), found, path) for name, (path, other) in programs.items()}
+    others = {name: propagate(model, other, frozenset(), found, entry.path) for name, (entry, other) in programs.items()}
     table = assign_axes(found, stacks, tuple(others.values()))
     blocks = tuple(block for stack in stacks for block in stack.blocks)
     factors, owners = add_ranks(model, found, table), add_owners(model, table)
     tensors, operators, sites = describe(found, table, factors, owners)
-    further = tuple(_program(name, other, describe(other, table, factors, owners), sites) for name, other in others.items())
+    further = tuple(
+        dataclasses.replace(_program(name, other, describe(other, table, factors, owners), sites), growth=programs[name][0].growth)
+        for name, other in others.items()
+    )
     vocabularies = find_vocabularies(model, found, table)
     trimmed = {name for vocabulary in vocabularies for name in vocabulary.axes}
     axes = (dataclasses.replace(axis, fixed=f"{axis.fixed}; only trim_vocabulary cuts it") if axis.name in trimmed else axis for axis in table.axes)

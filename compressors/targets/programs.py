@@ -15,7 +15,7 @@ from compressors.errors import UnexportableError
 from compressors.graph.entries import generation_entries
 from compressors.targets.signature import BATCH, PAST, PAST_AND_SEQUENCE, SEQUENCE, Input, Signature
 
-__all__ = ["ExportableProgram", "cached_step", "encoder_and_decoder", "forward_pass", "generating_programs"]
+__all__ = ["ExportableProgram", "cached_step", "context_tokens", "encoder_and_decoder", "forward_pass", "generating_programs"]
 
 _ENCODED = "encoder_sequence"
 
@@ -50,7 +50,7 @@ def forward_pass(model: nn.Module, inputs: Mapping[str, Tensor], *, sequence: bo
         sequence: whether texts may have any length, too.
     """
     dims = tuple(Input(name, _dims(name, value, inputs) if sequence else (BATCH, *value.shape[1:]), value.dtype) for name, value in inputs.items())
-    return ExportableProgram(_Logits(model, list(inputs)), Signature(dims, longest=_longest(model) if sequence else None))
+    return ExportableProgram(_Logits(model, list(inputs)), Signature(dims, longest=context_tokens(model) if sequence else None))
 
 
 def cached_step(model: nn.Module, inputs: Mapping[str, Tensor]) -> ExportableProgram | None:
@@ -73,7 +73,7 @@ def cached_step(model: nn.Module, inputs: Mapping[str, Tensor]) -> ExportablePro
     states = _states(entry.inputs["past_key_values"], "past_key_values.{}.{}", PAST)
     taken = (Input("input_ids", (BATCH, SEQUENCE), torch.int64), Input("attention_mask", (BATCH, PAST_AND_SEQUENCE), torch.int64), *states)
     outputs = ("logits", *(state.name.replace("past_key_values", "present") for state in states))
-    return ExportableProgram(_CachedStep(model), Signature(taken, outputs, _longest(model)))
+    return ExportableProgram(_CachedStep(model), Signature(taken, outputs, context_tokens(model)))
 
 
 def encoder_and_decoder(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[ExportableProgram, ExportableProgram] | None:
@@ -99,7 +99,7 @@ def encoder_and_decoder(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple
     encoder = ExportableProgram(_Encoder(model, list(given)), Signature(taken, tuple(_present(crossed))))
     mask = tuple(i for i in taken if i.name == "attention_mask")
     tokens = Input("decoder_input_ids", (BATCH, SEQUENCE), torch.int64)
-    step = Signature((tokens, *mask, *crossed, *states), ("logits", *_present(states)), _longest(model))
+    step = Signature((tokens, *mask, *crossed, *states), ("logits", *_present(states)), context_tokens(model))
     return encoder, ExportableProgram(_DecoderStep(model, len(crossed), masked=bool(mask)), step)
 
 
@@ -217,8 +217,8 @@ def _dims(name: str, value: Tensor, inputs: Mapping[str, Tensor]) -> tuple[int |
     return (BATCH, side + SEQUENCE)
 
 
-def _longest(model: nn.Module) -> int | None:
-    """Positions that the model can count."""
+def context_tokens(model: nn.Module) -> int | None:
+    """Positions that the model can count; None where it does not say."""
     config = getattr(model, "config", None)
     longest = getattr(config, "max_target_positions", getattr(config, "max_position_embeddings", None))
     if not isinstance(longest, int):

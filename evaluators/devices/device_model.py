@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from compressors.graph import ModelGraph, Shapes
 from evaluators.metric import Estimate, Metric
 
-__all__ = ["PREDICTED", "Adjusted", "CostArray", "DeviceModel"]
+__all__ = ["GENERATING", "PREDICTED", "Adjusted", "CostArray", "DeviceModel", "KernelBound"]
 
 PREDICTED = {
     m.name: m
@@ -22,10 +23,16 @@ PREDICTED = {
         Metric("energy_mj", "mJ", "min", "predicted"),
         Metric("sustained_latency_ms", "ms", "min", "predicted"),
         Metric("energy_per_hour_mwh", "mWh", "min", "predicted"),
+        Metric("ttft_ms", "ms", "min", "predicted"),
+        Metric("ms_per_token", "ms", "min", "predicted"),
     )
 }
 """Metrics that a device model predicts; an experiment writes them ``latency_ms@DEVICE``. Latency is that of a cool device, ``sustained_latency_ms`` of one that
 has been at work for long; an hour has as many requests as the workload says."""
+
+GENERATING = ("ttft_ms", "ms_per_token")
+"""Those of causal language models alone: the time to the first token, which is that of reading the prompt, and that of each further one. Their ``latency_ms``
+is of one forward pass over the workload's sequence, as of any model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,15 @@ class CostArray:
     def estimate(self, row: int) -> Estimate:
         """One candidate's estimate."""
         return Estimate(float(self.value[row]), float(self.low[row]), float(self.high[row]), self.tier)
+
+
+class KernelBound(NamedTuple):
+    """What bounds a kernel: ``compute``, ``memory``, ``launch``, or ``transfer`` from another place; its milliseconds; its unit where there are several."""
+
+    name: str
+    bound: str
+    ms: float
+    unit: str = ""
 
 
 class DeviceModel(ABC):
@@ -60,8 +76,8 @@ class DeviceModel(ABC):
         """``latency_ms``, ``peak_memory_bytes``, ``energy_mj`` and others of ``PREDICTED`` of each candidate."""
 
     @abstractmethod
-    def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
-        """For the uncompressed model, each kernel's name, what bounds it (``compute``, ``memory`` or ``launch``) and its milliseconds."""
+    def bounds(self, graph: ModelGraph, shapes: Shapes | None = None) -> Sequence[KernelBound]:
+        """What bounds each kernel of one candidate, one row of ``shapes``; of the uncompressed model where None."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,6 @@ class Adjusted(DeviceModel):
         for name in ("key", "memory_bytes", "tier"):
             object.__setattr__(self, name, getattr(self.model, name))
 
-    def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
+    def bounds(self, graph: ModelGraph, shapes: Shapes | None = None) -> Sequence[KernelBound]:
         """As the model says."""
-        return self.model.bounds(graph)
+        return self.model.bounds(graph, shapes)

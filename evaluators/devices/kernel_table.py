@@ -42,7 +42,7 @@ class KernelTable:
         dynamic: ``[candidates]`` whether integer kernels quantize their inputs at run time.
         stored_bytes: ``[candidates]`` weights, scales and biases as the runtime's format stores them.
         activation_peak: ``[candidates]`` elements alive at once.
-        cache_elements: ``[candidates]`` of the cache that a step of decoding takes, after the tokens that were traced.
+        cache_elements: ``[candidates]`` of the cache that a language model has filled when all is told.
         site_weights, site_bits, site_precision: ``[sites, candidates]`` elements, stored bits and index of the arithmetic of each weight.
     """
 
@@ -113,6 +113,9 @@ class KernelTable:
 
     def _product(self, op_class: str, kernels: NDArray[np.int64]) -> Product:
         macs, weights, outputs = self.macs[kernels], self.weights[kernels], self.outputs[kernels]
+        # The sizes of the matrices follow from their own elements; biases and what was folded into them would make them look wider.
+        sites = np.array([-1 if self.kernels[k].site is None else self.kernels[k].site for k in kernels])
+        weights = np.where(sites[:, None] >= 0, self.site_weights[sites], weights) if len(self.site_weights) else weights
         present, which = np.unique(self.precision[kernels] * 2 + self.dynamic, return_inverse=True)
         arithmetics = tuple((int(value) // 2, bool(value % 2)) for value in present)
         return Product.of(op_class, kernels, macs, weights, outputs, arithmetics, which.reshape(macs.shape))
@@ -196,7 +199,7 @@ def _cache_elements(graph: ModelGraph, shapes: Shapes) -> Floats:
         if program.name == "decode":
             for tensor in program.tensors:
                 if tensor.role == "input" and tensor.floating:
-                    total += tensor.elements.evaluate(shapes.widths)
+                    total += tensor.elements.evaluate(shapes.widths) * program.growth
     return total
 
 

@@ -7,13 +7,16 @@ a table that is stored as integers and unpacked. What the allocator of ONNX Runt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.devices.kernel_table import KernelTable
 from evaluators.devices.rates import PRECISIONS, Rates
 
-__all__ = ["peak_bytes", "resident_bits"]
+__all__ = ["Held", "peak_bytes", "placed_peak_bytes", "resident_bits"]
 
 Floats = NDArray[np.float64]
 _BITS = {"fp32": 32.0, "fp16": 16.0, "int8": 8.0, "int4": 4.0}
@@ -28,21 +31,39 @@ def resident_bits(rates: Rates, precision: NDArray[np.int8], stored_bits: NDArra
     return np.where(precision == PRECISIONS.index("int4"), np.minimum(resident, stored_bits), resident)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A unit's rates, and the kernels that it executes, ``[kernels, candidates]``, 1 or 0."""
+
+    rates: Rates
+    present: Floats
+
+
 def peak_bytes(table: KernelTable, rates: Rates) -> Floats:
     """The most that the process occupies, bytes, ``[candidates]``."""
-    wide = 2.0 if rates.runs_as("fp32") == "fp16" else 4.0
-    return _weight_bytes(table, rates) + _activation_bytes(table, wide) + table.cache_elements * wide + rates.memory_bytes
+    return placed_peak_bytes(table, [Held(rates, table.present)])
 
 
-def _weight_bytes(table: KernelTable, rates: Rates) -> Floats:
+def placed_peak_bytes(table: KernelTable, units: Sequence[Held]) -> Floats:
+    """The same where several units share the memory: each holds the weights of its kernels, and its runtime where it executes any."""
+    wide = max(2.0 if unit.rates.runs_as("fp32") == "fp16" else 4.0 for unit in units)
+    # Biases, normalisations and scales are not prepared for any kernel.
+    counted = (table.site_weights * table.site_bits / 8).sum(axis=0)
+    total = _activation_bytes(table, wide) + table.cache_elements * wide + np.maximum(table.stored_bytes - counted, 0.0)
+    for unit in units:
+        runtime = unit.rates.memory_bytes if len(units) == 1 else np.where(unit.present.any(axis=0), unit.rates.memory_bytes, 0.0)
+        total = total + _weight_bytes(table, unit.rates, unit.present) + runtime
+    return total
+
+
+def _weight_bytes(table: KernelTable, rates: Rates, present: Floats) -> Floats:
     """A tied embedding is held as a table and, transposed, for its product; a weight that layers share is held once."""
     held = np.zeros_like(table.stored_bytes)
-    counted = (table.site_weights * table.site_bits / 8).sum(axis=0)
     bits = resident_bits(rates, table.precision, table.weight_bits)
     seen: set[tuple[int, str]] = set()
     for k, kernel in enumerate(table.kernels):
         reader = "table" if kernel.op_class == "embedding" else "product"
-        if kernel.site is None or (kernel.site, reader) in seen:
+        if kernel.site is None or (kernel.site, reader) in seen or not present[k].any():
             continue
         seen.add((kernel.site, reader))
         kind = "convolution" if kernel.op_class in _CONVOLUTIONS else "other"
@@ -50,10 +71,8 @@ def _weight_bytes(table: KernelTable, rates: Rates) -> Floats:
         if kernel.op_class == "embedding":
             floats = np.where(table.weight_bits[k] < bits[k], rates.weight_copies.get("widened_embedding", floats), floats)
         copies = np.where(table.precision[k] == _INT8, rates.weight_copies.get(f"{kind}_int8", floats), floats)
-        held += table.site_weights[kernel.site] * table.present[k] * bits[k] / 8 * copies
-    # Biases, normalisations and scales are not prepared for any kernel.
-    total: Floats = held + np.maximum(table.stored_bytes - counted, 0.0)
-    return total
+        held += table.site_weights[kernel.site] * present[k] * bits[k] / 8 * copies
+    return held
 
 
 def _activation_bytes(table: KernelTable, wide: float) -> Floats:

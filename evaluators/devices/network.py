@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compressors.graph import ModelGraph, Shapes
-from evaluators.devices.device_model import Adjusted, CostArray
+from evaluators.devices.device_model import Adjusted, CostArray, KernelBound
 from evaluators.devices.energy import REQUESTS_PER_HOUR
 from evaluators.devices.profile_file import Network
 
@@ -45,11 +45,15 @@ class Networked(Adjusted):
                 costs[name] = CostArray(c.value + ms, c.low + ms, c.high + ms, c.tier)
         radio = np.full(len(shapes), ms * self.network.radio_w)
         costs["energy_mj"] = CostArray(radio, radio * 0.3, radio * 3.0, "spec-only")
+        if "ttft_ms" in costs:
+            # Tokens travel, no logits; further ones follow while the next is computed.
+            c, rtt = costs["ttft_ms"], self.network.rtt_ms
+            costs["ttft_ms"] = CostArray(c.value + rtt, c.low + rtt, c.high + rtt, c.tier)
         if "energy_per_hour_mwh" in costs:
             hour = radio * self.requests_per_hour / _MJ_PER_MWH
             costs["energy_per_hour_mwh"] = CostArray(hour, hour * 0.3, hour * 3.0, "spec-only")
         return costs
 
-    def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
+    def bounds(self, graph: ModelGraph, shapes: Shapes | None = None) -> Sequence[KernelBound]:
         """As the model says, and the transfer."""
-        return [*self.model.bounds(graph), ("network", "memory", transfer_ms(graph, self.network))]
+        return [*self.model.bounds(graph, shapes), KernelBound("network", "transfer", transfer_ms(graph, self.network))]

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from compressors.graph import ModelGraph, Shapes
 from compressors.targets import Target
-from evaluators.devices.device_model import CostArray, DeviceModel
+from evaluators.devices.device_model import CostArray, DeviceModel, KernelBound
 from evaluators.devices.doubt import Doubt
+from evaluators.devices.generation import with_programs
 from evaluators.devices.kernel_table import KernelTable, kernel_table
 from evaluators.devices.kernel_time import KernelTimes, Load, kernel_times
 from evaluators.devices.memory import peak_bytes, resident_bits
 from evaluators.devices.rates import PRECISIONS, Rates
 
-__all__ = ["Interval", "Roofline"]
+__all__ = ["Interval", "Roofline", "bounds_of", "picojoules"]
 
 Floats = NDArray[np.float64]
 _CHUNK = 2048
@@ -52,7 +53,10 @@ class Roofline(DeviceModel):
     doubt: Doubt | None = None
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
-        """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate."""
+        """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate; of models that generate also those of ``GENERATING``."""
+        return with_programs(self._cost, graph, shapes)
+
+    def _cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         tables = (kernel_table(graph, self.target, shapes[i : i + _CHUNK]) for i in range(0, len(shapes), _CHUNK))
         parts = [self._priced(part) for table in tables for part in table.parts]
         latency, memory, energy, width = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(4))
@@ -66,13 +70,10 @@ class Roofline(DeviceModel):
             costs["latency_ms"] = replace(costs["latency_ms"], low=latency / width, high=latency * width)
         return costs
 
-    def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
-        """For the uncompressed model, each kernel's name, what bounds it (``compute``, ``memory`` or ``launch``) and its milliseconds."""
-        table = kernel_table(graph, self.target, graph.baseline())
-        times = self.times(table)
-        largest = np.argmax(np.stack([times.compute[:, 0], times.memory[:, 0], times.launch[:, 0]]), axis=0)
-        names = ("compute", "memory", "launch")
-        return [(k.name, names[b], float(ms)) for k, b, ms in zip(table.kernels, largest, times.kernel[:, 0], strict=True)]
+    def bounds(self, graph: ModelGraph, shapes: Shapes | None = None) -> Sequence[KernelBound]:
+        """The kernels of one candidate, the uncompressed model where None; those that it does not have are left out."""
+        table = kernel_table(graph, self.target, graph.baseline() if shapes is None else shapes)
+        return bounds_of(table, self.times(table))
 
     def _priced(self, table: KernelTable) -> tuple[Floats, Floats, Floats, Floats]:
         times = self.times(table)
@@ -80,8 +81,8 @@ class Roofline(DeviceModel):
         width = np.ones(len(table.dynamic)) if self.doubt is None else self.doubt.width(classes, table.computes_integers, times)
         latency = times.kernel.sum(axis=0) + self.rates.overhead_ms
         memory = peak_bytes(table, self.rates)
-        picojoules = self._picojoules(table) + times.bytes.sum(axis=0) * self.rates.pj_per_byte
-        return latency, memory, self.rates.idle_w * latency + picojoules * 1e-9, width
+        joules = picojoules(table, self.rates) + times.bytes.sum(axis=0) * self.rates.pj_per_byte
+        return latency, memory, self.rates.idle_w * latency + joules * 1e-9, width
 
     def times(self, table: KernelTable) -> KernelTimes:
         """Of every kernel of the table."""
@@ -101,10 +102,21 @@ class Roofline(DeviceModel):
         )
         return kernel_times(load, rates)
 
-    def _picojoules(self, table: KernelTable) -> Floats:
-        """Energy of the arithmetic, ``[candidates]``."""
-        total = np.zeros(len(table.dynamic))
-        for product in table.products:
-            energies = np.array([self.rates.pj_per_mac[self.rates.runs_as(PRECISIONS[p])] for p, _ in product.arithmetics])
-            total += (product.macs * energies[product.which]).sum(axis=0)
-        return total
+
+def picojoules(table: KernelTable, rates: Rates, where: NDArray[np.bool_] | None = None) -> Floats:
+    """Energy of the arithmetic, ``[candidates]``; ``where``, ``[kernels, candidates]``: of some kernels alone."""
+    total = np.zeros(len(table.dynamic))
+    for product in table.products:
+        energies = np.array([rates.pj_per_mac[rates.runs_as(PRECISIONS[p])] for p, _ in product.arithmetics])
+        spent = product.macs * energies[product.which]
+        total += (spent if where is None else np.where(where[product.kernels], spent, 0.0)).sum(axis=0)
+    return total
+
+
+def bounds_of(table: KernelTable, times: KernelTimes, units: Sequence[str] | None = None) -> list[KernelBound]:
+    """What bounds each kernel of the first candidate of ``table``; ``units`` are those that execute them, where there are several."""
+    largest = np.argmax(np.stack([times.compute[:, 0], times.memory[:, 0], times.launch[:, 0]]), axis=0)
+    names = ("compute", "memory", "launch")
+    where = units or [""] * len(table.kernels)
+    found = zip(table.kernels, largest, times.kernel[:, 0], where, table.present[:, 0], strict=True)
+    return [KernelBound(k.name, names[b], float(ms), unit) for k, b, ms, unit, present in found if present]

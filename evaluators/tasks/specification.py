@@ -96,6 +96,8 @@ class Workload(pydantic.BaseModel):
         batch: examples at a time.
         sequence: tokens; None is the preprocessing's.
         image_size: height and width of images; None is the data's.
+        prompt_tokens: that a causal language model reads before it tells the first new one; None is ``sequence``.
+        new_tokens: that it tells after them; None is 128, or what the model can still count.
         requests_per_hour: inferences that ``energy_per_hour_mwh`` counts; None is 60.
     """
 
@@ -104,4 +106,6 @@ class Workload(pydantic.BaseModel):
     batch: _Count = 1
     sequence: _Count | None = None
     image_size: _Count | None = None
+    prompt_tokens: _Count | None = None
+    new_tokens: _Count | None = None
     requests_per_hour: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] | None = None

@@ -192,20 +192,36 @@ def _show_devices(devices: Sequence[dict[str, Any]], alike: Callable[[str], str]
             _figure(d["peak_memory_bytes"], 1e6),
             _figure(d["energy_mj"]),
             d["latency_ms"]["tier"],
-            ", ".join(f"{bound} {share:.0%}" for bound, share in d["bound_by"].items() if share >= _WORTH_SAYING),
+            _bounds(d),
         )
         for d in devices
     ]
     _table("Uncompressed on each device (90 % intervals)", ("device", "latency ms>", "memory MB>", "energy mJ>", "tier", "bound by"), rows)
+    telling = [(d["key"], _figure(d["ttft_ms"]), _figure(d["ms_per_token"]), _bounds(d["programs"]["decode"])) for d in devices if "ms_per_token" in d]
+    _table("Telling (90 % intervals)", ("device", "first token ms>", "ms a token>", "a token is bound by"), telling)
     for device in devices:
-        groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-        for k in device["kernels"]:
-            groups[alike(k["module"]), re.sub(r"_\d+$", "", k["name"]), k["bound"]].append(k["ms"])
-        slowest = sorted(groups.items(), key=lambda item: -sum(item[1]))
-        total = sum(map(sum, groups.values())) or 1.0
-        kernels = [(*key, len(ms), f"{sum(ms):.4g}", f"{sum(ms) / total:.1%}") for key, ms in slowest[:_KERNELS]]
-        rest = f", the slowest {_KERNELS} of {len(groups)} groups" if len(groups) > _KERNELS else ""
-        _table(f"Kernels on {device['key']}{rest}", ("module", "operator", "bound by", "kernels>", "ms>", "share>"), kernels)
+        _show_kernels(device["key"], device, alike)
+        if "decode" in device["programs"]:
+            _show_kernels(f"{device['key']}, a decoding step", device["programs"]["decode"], alike)
+
+
+def _bounds(described: dict[str, Any]) -> str:
+    return ", ".join(f"{bound} {share:.0%}" for bound, share in described["bound_by"].items() if share >= _WORTH_SAYING)
+
+
+def _show_kernels(where: str, described: dict[str, Any], alike: Callable[[str], str]) -> None:
+    """Those of several blocks together; with their units where a model is placed on several."""
+    placed = "units" in described
+    groups: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for k in described["kernels"]:
+        unit = (k.get("unit", ""),) if placed else ()
+        groups[alike(k["module"]), re.sub(r"_\d+$", "", k["name"]), *unit, k["bound"]].append(k["ms"])
+    slowest = sorted(groups.items(), key=lambda item: -sum(item[1]))
+    total = sum(map(sum, groups.values())) or 1.0
+    kernels = [(*key, len(ms), f"{sum(ms):.4g}", f"{sum(ms) / total:.1%}") for key, ms in slowest[:_KERNELS]]
+    rest = f", the slowest {_KERNELS} of {len(groups)} groups" if len(groups) > _KERNELS else ""
+    units = f" ({', '.join(f'{unit} {share:.0%} of the time' for unit, share in described['units'].items())})" if placed else ""
+    _table(f"Kernels on {where}{rest}{units}", ("module", "operator", *(("unit",) if placed else ()), "bound by", "kernels>", "ms>", "share>"), kernels)
 
 
 def _figure(estimate: dict[str, Any], unit: float = 1.0) -> str:

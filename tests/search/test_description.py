@@ -8,7 +8,7 @@ from torch import nn
 from compressors.graph import ModelGraph, Shapes, trace
 from compressors.targets import target_named
 from evaluators.devices import device_named
-from evaluators.devices.device_model import CostArray, DeviceModel
+from evaluators.devices.device_model import CostArray, DeviceModel, KernelBound
 from search.description import describe
 from tests.conformance.families import build
 
@@ -26,8 +26,8 @@ class FlatRate(DeviceModel):
         value = graph.count_macs(shapes) * 1e-6
         return {name: CostArray(value, value / 2, value * 2, "spec-only") for name in ("latency_ms", "peak_memory_bytes", "energy_mj")}
 
-    def bounds(self, graph: ModelGraph) -> Sequence[tuple[str, str, float]]:
-        return [("b", "memory", 1.0), ("a", "compute", 3.0)]
+    def bounds(self, graph: ModelGraph, shapes: Shapes | None = None) -> Sequence[KernelBound]:
+        return [KernelBound("b", "memory", 1.0), KernelBound("a", "compute", 3.0)]
 
 
 def model() -> nn.Module:

@@ -115,6 +115,11 @@ def test_one_budget_at_a_time() -> None:
         (changed(objectives__0="acuracy"), "did you mean 'accuracy'?"),
         (changed(objectives__1="latency_ms@a100"), "objectives[1]: device 'a100' is not listed under devices"),
         (changed(objectives__1="accuracy"), "objectives[1]: 'accuracy' is listed twice"),
+        (
+            changed(objectives__1="ttft_ms"),
+            "objectives[1]: 'ttft_ms' is predicted of language models that generate (model.task: causal-lm); accepted here: latency",
+        ),
+        (changed(workload__prompt_tokens=64), "workload.prompt_tokens: the model does not generate; only those of model.task 'causal-lm' have a prompt"),
         (changed(objectives=[]), "objectives: [] has no objective"),
         (changed(constraints__0="accuracy >= 5 MB"), "constraints[0]: unit 'MB'"),
         (changed(constraints__0="latency_ms@a100 < 5"), "constraints[0]: device 'a100' is not listed"),

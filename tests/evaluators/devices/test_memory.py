@@ -59,9 +59,9 @@ def test_a_tied_embedding_is_held_for_both_of_its_readers(device: Any) -> None:
 
 def test_the_cache_of_a_language_model_is_counted(graph: ModelGraph, device: Any) -> None:
     cache = replace(graph.tensors[0], role="input", floating=True)
-    program = SimpleNamespace(name="decode", tensors=(cache, replace(cache, floating=False)), inputs=(), operators=())
+    program = SimpleNamespace(name="decode", tensors=(cache, replace(cache, floating=False)), inputs=(), operators=(), growth=1.5)
     cached = replace(graph, programs=(program,))
-    assert held(cached, device) - held(graph, device) == pytest.approx(4 * float(cache.elements.evaluate(graph.baseline().widths)[0]))
+    assert held(cached, device) - held(graph, device) == pytest.approx(1.5 * 4 * float(cache.elements.evaluate(graph.baseline().widths)[0]))
 
 
 def test_the_peak_of_onnx_runtime_is_near_what_was_measured() -> None:
