@@ -46,10 +46,11 @@ def peak_bytes(table: KernelTable, rates: Rates) -> Floats:
 
 def placed_peak_bytes(table: KernelTable, units: Sequence[Held]) -> Floats:
     """The same where several units share the memory: each holds the weights of its kernels, and its runtime where it executes any."""
-    wide = max(2.0 if unit.rates.runs_as("fp32") == "fp16" else 4.0 for unit in units)
+    widths = [2.0 if unit.rates.runs_as("fp32") == "fp16" else 4.0 for unit in units]
+    wide = widths[0] if len(units) == 1 else sum((unit.present * width for unit, width in zip(units, widths, strict=True)), np.zeros(table.present.shape))
     # Biases, normalisations and scales are not prepared for any kernel.
     counted = (table.site_weights * table.site_bits / 8).sum(axis=0)
-    total = _activation_bytes(table, wide) + table.cache_elements * wide + np.maximum(table.stored_bytes - counted, 0.0)
+    total: Floats = _activation_bytes(table, wide) + table.cache_elements * np.max(wide) + np.maximum(table.stored_bytes - counted, 0.0)
     for unit in units:
         runtime = unit.rates.memory_bytes if len(units) == 1 else np.where(unit.present.any(axis=0), unit.rates.memory_bytes, 0.0)
         total = total + _weight_bytes(table, unit.rates, unit.present) + runtime
@@ -75,7 +76,7 @@ def _weight_bytes(table: KernelTable, rates: Rates, present: Floats) -> Floats:
     return held
 
 
-def _activation_bytes(table: KernelTable, wide: float) -> Floats:
+def _activation_bytes(table: KernelTable, wide: Floats | float) -> Floats:
     """The most that activations occupy at once, at the mean width of what the kernels write."""
     written = table.outputs.sum(axis=0)
     mean = (table.outputs * np.where(table.integer, 1.0, wide)).sum(axis=0) / np.maximum(written, 1.0)

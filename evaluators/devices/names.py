@@ -25,7 +25,7 @@ class DeviceKey:
 
     Attributes:
         device: a profile's name, or ``this-host``.
-        unit: ``cpu``, ``gpu`` or ``npu``.
+        unit: ``cpu``, ``gpu`` or ``npu``; ``npu+cpu`` where a model is placed on several, the last of which executes what the others cannot.
         runtime: a target's name.
         threads: None for the unit's default.
         mode: power mode; None for the highest clock.
@@ -38,6 +38,11 @@ class DeviceKey:
     threads: int | None
     default_unit: bool
     mode: str | None = None
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """One or several."""
+        return tuple(self.unit.split("+"))
 
     def __str__(self) -> str:
         unit = "" if self.default_unit else f".{self.unit}"
@@ -77,6 +82,7 @@ def parse_device(text: str, target: str | None = None) -> DeviceKey:
 
     A unit left out is the first of the device that has the runtime; a runtime left out is the only one of the device (or unit) that
     models are exported for, else the study's ``target`` if the device has it. Threads, such as ``2t``, and a power mode, such as ``eco``, may follow.
+    Several units, such as ``npu+cpu``, share a model.
 
     Raises:
         UserError: unknown device, unit, runtime or power mode, or a runtime left out where several are meant.
@@ -91,11 +97,17 @@ def parse_device(text: str, target: str | None = None) -> DeviceKey:
     if device not in device_names():
         raise unknown_device(device)
     units = units_of(device)
-    if unit is not None and unit not in units:
-        raise UserError(f"device {device!r} has no unit {unit!r}; accepted: {', '.join(units)}{near_miss(unit, units)}")
-    searched = {unit: units[unit]} if unit is not None else units
+    asked = unit.split("+") if unit is not None else []
+    for name in asked:
+        if name not in units:
+            raise UserError(f"device {device!r} has no unit {name!r}; accepted: {', '.join(units)}{near_miss(name, units)}")
+        if asked.count(name) > 1:
+            raise UserError(f"device {text!r} lists the unit {name!r} twice; accepted: each of {', '.join(units)} at most once")
     place = f"{device}.{unit}" if unit is not None else device
-    runtimes = tuple(dict.fromkeys(r for rs in searched.values() for r in rs))
+    runtimes = tuple(dict.fromkeys(r for name in asked or units for r in units[name] if all(r in units[other] for other in asked)))
+    if not runtimes:
+        there = "; ".join(f"{name}: {', '.join(units[name])}" for name in asked)
+        raise UserError(f"device {place!r}: no runtime is on all of these units; there are {there}")
     if runtime is None:
         meant = [r for r in runtimes if r in _EXPORTED] or list(runtimes)
         if len(meant) > 1 and target not in meant:
@@ -105,7 +117,7 @@ def parse_device(text: str, target: str | None = None) -> DeviceKey:
         raise UserError(f"device {place!r} has no runtime {runtime!r}; accepted: {', '.join(runtimes)}{near_miss(runtime, runtimes)}")
     default = next(u for u, rs in units.items() if runtime in rs)
     threads, mode = _options(text, device, match["options"])
-    if threads is not None and (unit or default) != "cpu":
+    if threads is not None and "cpu" not in (asked or [default]):
         raise UserError(f"device {text!r}: threads apply to a cpu only")
     return DeviceKey(device, unit or default, runtime, threads, (unit or default) == default, mode)
 

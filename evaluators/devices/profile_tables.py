@@ -137,7 +137,10 @@ class ClassTables(pydantic.BaseModel):
 
 
 class RuntimeType(pydantic.BaseModel):
-    """A runtime on a kind of unit; see ``_runtimes.yaml`` for the units of its figures."""
+    """A runtime on a kind of unit; see ``_runtimes.yaml`` for the units of its figures.
+
+    ``absent``: classes of kernels that it does not have there; a unit that a model shares executes them.
+    """
 
     model_config = STRICT
 
@@ -149,6 +152,7 @@ class RuntimeType(pydantic.BaseModel):
     overhead_ms: Positive | None = None
     memory_mb: Positive
     weight_copies: dict[str, Positive] = {}
+    absent: tuple[str, ...] = ()
     source: Source
 
 

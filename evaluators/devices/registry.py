@@ -58,6 +58,8 @@ def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
     benchmark: with each CPU held out, 90 % of the measured times lie between 0.5 and 2.3 times the predicted (int8: 0.5 to 4); widened for the other
     runtime below. Memory is arithmetic but for the runtime's own share. Energy has published figures per operation only, so its interval is a guess.
     """
+    if len(key.units) > 1:
+        return _placed(key, called)
     from compressors.targets import target_named
     from evaluators.devices.known_rates import known_rates
     from evaluators.devices.power_modes import at_clock
@@ -71,3 +73,16 @@ def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
     rates = at_clock(known.rates, 1.0 if key.mode is None else profile.modes[key.mode])
     others = dict.fromkeys(("peak_memory_bytes", "energy_mj"), "spec-only")
     return Roofline(called or str(key), int(profile.memory_bytes.value), rates, target, known.tier, interval, others, doubt=known.doubt)
+
+
+def _placed(key: DeviceKey, called: str | None) -> DeviceModel:
+    from evaluators.devices.placement import Placed, PlacedUnit
+    from evaluators.devices.profile_tables import runtime_types
+    from evaluators.devices.roofline import Roofline
+
+    units: list[PlacedUnit] = []
+    for unit in key.units:
+        model = spec_model(replace(key, unit=unit, threads=key.threads if unit == "cpu" else None))
+        assert isinstance(model, Roofline), "of one unit"
+        units.append(PlacedUnit(unit, model, frozenset(runtime_types()[f"{key.runtime}.{unit}"].absent)))
+    return Placed(called or str(key), units[0].model.memory_bytes, tuple(units))
