@@ -41,6 +41,7 @@ def check(experiment: Experiment) -> list[str]:
         lines.append(
             f"{key}: uncompressed {latency.value:.3g} ms ({latency.low:.3g}-{latency.high:.3g}, {latency.tier}), "
             f"{memory.value / 1e6:.3g} MB ({memory.low / 1e6:.3g}-{memory.high / 1e6:.3g})"
+            + (f", first token {costs['ttft_ms'].value[0]:.3g} ms, {costs['ms_per_token'].value[0]:.3g} ms a token" if "ttft_ms" in costs else "")
         )
     size = experiment.space.size
     lines.append(f"search space: {len(experiment.space.dimensions)} dimensions, {'not countable' if size is None else f'{size:,} recipes'}")

@@ -13,7 +13,9 @@ from compressors.graph import INDICATORS, ModelGraph, Shapes
 from compressors.targets import Target
 from evaluators.devices.device_model import DeviceModel, KernelBound
 
-__all__ = ["describe", "kernels_of"]
+__all__ = ["bounded", "describe", "kernels_of"]
+
+_SLOWEST = 5
 
 
 def describe(
@@ -159,6 +161,18 @@ def kernels_of(graph: ModelGraph, device: DeviceModel, shapes: Shapes | None = N
     found = [{"name": k.name, "module": modules.get(k.name, ""), "bound": k.bound, "ms": k.ms, **({"unit": k.unit} if k.unit else {})} for k in kernels]
     shares = {"bound_by": _shares(kernels, "bound"), **({"units": _shares(kernels, "unit")} if any(k.unit for k in kernels) else {})}
     return {**shares, "kernels": found}
+
+
+def bounded(graph: ModelGraph, device: DeviceModel, shapes: Shapes) -> dict[str, Any]:
+    """What a record keeps of ``kernels_of`` one candidate: the slowest few kernels, with their share of the time; under ``decode`` those of a token."""
+
+    def short(program: ModelGraph) -> dict[str, Any]:
+        found = kernels_of(program, device, shapes)
+        total = sum(k["ms"] for k in found["kernels"]) or 1.0
+        slowest = [{**k, "ms": float(f"{k['ms']:.4g}"), "share": round(k["ms"] / total, 4)} for k in found["kernels"][:_SLOWEST]]
+        return {**found, "kernels": slowest}
+
+    return {**short(graph), **({"decode": short(graph.by_program["decode"])} if "decode" in graph.by_program else {})}
 
 
 def _shares(kernels: Sequence[KernelBound], by: str) -> dict[str, float]:

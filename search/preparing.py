@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -23,6 +24,7 @@ from evaluators.models import model_fingerprint
 from evaluators.tasks.array_task import ArrayTask
 from search.cache import Cache
 from search.check import graph_problems
+from search.description import bounded
 from search.experiment import Experiment
 from search.loading import load_experiment
 from search.lock import installed_versions
@@ -67,6 +69,11 @@ class Prepared:
     def cost(self, edit: GraphEdit) -> dict[str, Estimate]:
         """Exact and predicted metrics of one candidate."""
         return self.costs(edit.shapes(self.graph))[0]
+
+    def bounds(self, edit: GraphEdit) -> dict[str, dict[str, Any]]:
+        """What bounds the kernels of one candidate, by device; see ``search.description.bounded``."""
+        shapes = edit.shapes(self.graph)
+        return {key: bounded(self.graph, device, shapes) for key, device in self.devices.items()}
 
 
 def state_key(*parts: object) -> str:

@@ -47,6 +47,8 @@ class TrialRecord:
         widths: units before and after, by axis, for axes that changed.
         logs: the training lines.
         versions: of everything the result depends on.
+        bounds: by device, what its kernels are bound by: ``bound_by`` (shares of the time), ``kernels`` (the slowest few), of a language model the same of a
+            token under ``decode``; ``units`` where a device has several.
     """
 
     id: str
@@ -65,6 +67,7 @@ class TrialRecord:
     widths: dict[str, tuple[int, int]] = field(default_factory=dict)
     logs: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    bounds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One line of JSON."""

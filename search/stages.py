@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,14 @@ class Outcome:
         stages: in order.
         widths: units before and after, by axis, where they changed.
         logs: training lines.
+        bounds: what bounds its kernels on each device.
     """
 
     metrics: dict[str, Estimate]
     stages: tuple[StageRecord, ...]
     widths: dict[str, tuple[int, int]]
     logs: tuple[str, ...]
+    bounds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class StageRunner:
@@ -145,7 +147,7 @@ class StageRunner:
         self._stages.append(StageRecord("evaluate", evaluation, found is not None, time.monotonic() - started))
         final = (edits[-1] if edits else GraphEdit.identity(graph)).as_made(structure)
         widths = {a.name: (a.size, len(final.kept[a.name])) for a in graph.axes if a.name in final.kept and len(final.kept[a.name]) != a.size}
-        return Outcome({**self.prepared.cost(final), **values}, tuple(self._stages), widths, tuple(self._logs))
+        return Outcome({**self.prepared.cost(final), **values}, tuple(self._stages), widths, tuple(self._logs), self.prepared.bounds(final))
 
     def model(self, recipe: Recipe, *, replicate: int = 0, budget: float = 1.0) -> nn.Module:
         """The compressed model, from cached stages where they exist."""

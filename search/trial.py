@@ -73,7 +73,7 @@ class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no ty
         except Exception as error:  # noqa: BLE001 - whatever happens in one trial is its record, and never ends the study
             status, reason = _failure(error)
             return dataclasses.replace(common, status=status, reason=reason, stages=self._runner.stages, logs=self._runner.logs)
-        return dataclasses.replace(common, metrics=outcome.metrics, stages=outcome.stages, widths=outcome.widths, logs=outcome.logs)
+        return dataclasses.replace(common, metrics=outcome.metrics, stages=outcome.stages, widths=outcome.widths, logs=outcome.logs, bounds=outcome.bounds)
 
 
 def _failure(error: Exception) -> tuple[Status, str]:

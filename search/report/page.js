@@ -7,6 +7,40 @@ const select = (id) => {
   for (const row of document.querySelectorAll("#front tbody tr")) row.classList.toggle("selected", row.dataset.id === id);
 };
 
+// What bounds a candidate on the chosen device: shares of its time, beside the uncompressed model's, and its slowest kernels.
+const BOUNDS = ["compute", "memory", "launch", "transfer"];
+
+const stack = (title, shares) => {
+  const kinds = BOUNDS.filter((kind) => shares[kind] >= 0.005), bar = el("div", { class: "stack" });
+  for (const kind of kinds) {
+    const part = el("i", { class: `of-${kind}` });
+    part.style.width = `${100 * shares[kind]}%`;
+    bar.append(part);
+  }
+  const key = el("div", { class: "key" });
+  for (const kind of kinds) key.append(el("span", {}, el("i", { class: `of-${kind}` }), `${kind} ${Math.round(100 * shares[kind])} %`));
+  return [el("p", { class: "muted stack-title" }, title), bar, key];
+};
+
+const bounds = (p) => {
+  const found = p.bounds[state.device], plain = (data.points.find((q) => q.baseline === "fp32") || { bounds: {} }).bounds[state.device];
+  if (!found) return [];
+  const parts = [el("h3", {}, `What bounds it on ${state.device}`)];
+  const compared = (title, of) => {
+    if (!of(found)) return;
+    parts.push(...stack(`${title}${placed(of(found))}`, of(found).bound_by));
+    if (plain && of(plain) && p.baseline !== "fp32") parts.push(...stack("the same, uncompressed", of(plain).bound_by));
+  };
+  compared(found.decode ? "one forward pass" : "one inference", (of) => of);
+  compared("one token", (of) => of.decode);
+  const body = el("tbody"), units = Boolean(found.units), of = found.decode || found;
+  for (const k of of.kernels)
+    body.append(el("tr", {}, el("td", { class: "kernel" }, k.module || k.name), ...(units ? [el("td", {}, k.unit || "")] : []), el("td", {}, k.bound), el("td", { class: "number" }, `${digits(k.ms)} ms`), el("td", { class: "number" }, `${Math.round(100 * k.share)} %`)));
+  parts.push(el("p", { class: "muted stack-title" }, `slowest kernels${found.decode ? " of a token" : ""}`), el("div", { class: "scroll" }, el("table", {}, body)));
+  return parts;
+};
+const placed = (of) => (of.units ? `: ${Object.entries(of.units).map(([unit, share]) => `${unit} ${Math.round(100 * share)} %`).join(", ")} of the time` : "");
+
 const verdict = (p) => el("span", { class: `badge ${p.verification.verdict}`, title: p.verification.reasons.join("; ") || `as promised, in ${p.verification.runtime}` }, p.verification.verdict);
 
 const detail = () => {
@@ -45,6 +79,7 @@ const detail = () => {
   const heading = el("h3", {}, "Recipe ");
   if (navigator.clipboard) heading.append(copy);
   card.append(heading, el("pre", {}, p.recipe.trimEnd()));
+  card.append(...bounds(p));
   if (p.widths.length) {
     const table = el("table"), body = el("tbody");
     for (const [name, before, after] of p.widths) {

@@ -99,6 +99,7 @@ def _point(results: Results, record: TrialRecord, row: Any, feasible: bool, vari
         "brief": f"baseline {record.baseline}" if record.baseline else brief(record.recipe, varied),
         "recipe": yaml.safe_dump(_without_defaults(record.recipe), sort_keys=False, width=100) if record.recipe else "[]  # the uncompressed model\n",
         "widths": [[axis, before, after] for axis, (before, after) in record.widths.items()],
+        "bounds": record.bounds,
         "seconds": record.seconds,
         "rung": record.rung,
         "summary": results.summary(record.id) if record.status == "ok" else "",

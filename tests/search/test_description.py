@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from compressors.graph import ModelGraph, Shapes, trace
+from compressors.graph import ModelGraph, Shapes, generation_entries, trace
 from compressors.targets import target_named
 from evaluators.devices import device_named
 from evaluators.devices.device_model import CostArray, DeviceModel, KernelBound
-from search.description import describe
+from search.description import bounded, describe, kernels_of
 from tests.conformance.families import build
 
 TARGET = target_named("onnxruntime")
@@ -86,6 +86,33 @@ def test_what_a_device_makes_of_it(graph: ModelGraph) -> None:
 def test_kernels_name_their_modules(graph: ModelGraph) -> None:
     (device,) = describe(graph, INPUTS, [device_named("raspberry-pi-5/onnxruntime")], TARGET)["devices"]
     assert {k["module"] for k in device["kernels"]} == {"0.0", "2"}
+
+
+def test_a_record_keeps_the_slowest_kernels_of_a_candidate_and_those_of_a_token() -> None:
+    made, inputs = build("llama")
+    llama = trace(made, inputs, check_cuts=False, programs=generation_entries(made, inputs))
+    device = device_named("raspberry-pi-5/onnxruntime")
+    found = bounded(llama, device, llama.baseline())
+    for kept, program in ((found, llama), (found["decode"], llama.by_program["decode"])):
+        everything = kernels_of(program, device)
+        assert [k["name"] for k in kept["kernels"]] == [k["name"] for k in everything["kernels"]][: len(kept["kernels"])]
+        assert kept["bound_by"] == everything["bound_by"]
+        assert 0 < kept["kernels"][0]["share"] <= 1
+        assert len(kept["kernels"]) < len(everything["kernels"])
+
+
+def test_kernels_of_a_smaller_candidate_are_its_own(graph: ModelGraph) -> None:
+    device, half = device_named("raspberry-pi-5/onnxruntime"), graph.baseline()
+    half.widths[:, next(i for i, axis in enumerate(graph.axes) if axis.fixed is None)] = 4
+    whole, smaller = (sum(k["ms"] for k in kernels_of(graph, device, shapes)["kernels"]) for shapes in (None, half))
+    assert smaller < whole
+
+
+def test_units_are_said_where_a_model_is_placed_on_several(graph: ModelGraph) -> None:
+    found = kernels_of(graph, device_named("galaxy-s24.npu+cpu/litert"))
+    assert sum(found["units"].values()) == pytest.approx(1, abs=1e-3)
+    assert {k["unit"] for k in found["kernels"]} == set(found["units"]) <= {"npu", "cpu"}
+    assert "units" not in kernels_of(graph, device_named("galaxy-s24.npu/litert"))
 
 
 def test_input_sizes_are_not_listed_as_axes(graph: ModelGraph) -> None:

@@ -15,6 +15,9 @@ RECORD = TrialRecord(
     widths={"conv1": (16, 8)},
     logs=("epoch 1",),
     versions={"torch": "2"},
+    bounds={
+        "raspberry-pi-5/onnxruntime": {"bound_by": {"compute": 1.0}, "kernels": [{"name": "conv", "module": "0", "bound": "compute", "ms": 1.5, "share": 1.0}]}
+    },
 )
 
 

@@ -15,6 +15,8 @@ from search.report.page import page_data
 from search.report.scale import Scale
 from search.verification import Verification
 
+PI = "raspberry-pi-5/onnxruntime"
+
 HOSTILE = '</script><script>alert(1)</script><!-- "quoted" & <img src=x onerror=alert(1)> /*DATA*/'
 
 
@@ -73,6 +75,19 @@ def test_what_a_study_names_cannot_become_markup(study):
     assert "<img src=x" not in page
     assert embedded(page)["points"][0]["reason"] == HOSTILE
     assert embedded(page)["points"][0]["widths"][0][0] == HOSTILE
+
+
+def test_the_page_says_what_bounds_a_point_on_each_device(study):
+    import dataclasses
+
+    kernels = [{"name": "conv2d", "module": HOSTILE, "bound": "memory", "ms": 1.25, "share": 0.7}]
+    bounds = {PI: {"bound_by": {"memory": 0.7, "compute": 0.3}, "kernels": kernels}}
+    records = [dataclasses.replace(r, bounds=bounds) if r.id == "0001" else r for r in study().records]
+    page = render(dataclasses.replace(study(), records=tuple(records)))
+    points = {p["id"]: p for p in embedded(page)["points"]}
+    assert points["0001"]["bounds"] == bounds
+    assert points["0002"]["bounds"] == {}, "a record of an older study has none"
+    assert "<img src=x" not in page
 
 
 def test_a_page_before_any_trial_has_ended(study):
