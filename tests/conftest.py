@@ -38,7 +38,8 @@ def benchmark_files(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
     """Writes measurements and layers of invented networks on invented devices, whose speeds differ as a whole and by a little for each kind of work."""
 
     def write(devices: tuple[str, ...] = ("slow", "medium", "fast", "other"), *, noise: float = 0.02, threads: tuple[int, ...] = (1, 4)) -> tuple[Path, Path]:
-        from evaluators.devices.fitting.features import FEATURES, TYPICAL, design
+        from evaluators.devices.fitting.features import design
+        from evaluators.devices.fitting.forms import PROCESSOR
         from evaluators.devices.fitting.layers import read_layers
 
         networks = {f"plain{w}": _network(w, 28, 4, "plain") for w in (16, 32, 48, 96)} | {
@@ -56,7 +57,7 @@ def benchmark_files(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
             writer = csv.writer(file)
             writer.writerow(["device", "num_threads", "powersave", "gpu_device", "model", "min_ms", "avg_ms"])
             for i, device in enumerate(devices):
-                own = np.log(list(TYPICAL.values())) - 4 * i / len(devices) + 0.2 * rng.standard_normal(len(FEATURES))
+                own = np.log(list(PROCESSOR.typical.values())) - 4 * i / len(devices) + 0.2 * rng.standard_normal(len(PROCESSOR.features))
                 for count in threads:
                     ms = np.exp(own) @ work.T / count**0.7 * np.exp(noise * rng.standard_normal(len(names)))
                     for name, value in zip(names, ms, strict=True):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.devices.fitting.features import COMPUTE_AS, FEATURES, MOVED_AS
+from evaluators.devices.fitting.forms import PROCESSOR, Form
 from evaluators.devices.fitting.intervals import scale
 from evaluators.devices.kernel_time import KernelTimes
 
@@ -25,12 +25,16 @@ class Doubt:
         spread: ``[features, features]`` covariance of what is known of the logarithm of a setting's costs.
         residual: standard deviation of the logarithm of a latency whose costs are known.
         fp32, int8: how many standard deviations hold 90 % of held-out networks that compute in floats, in integers.
+        form: what the features are.
+        inference_ms: fixed cost of an inference.
     """
 
     spread: Floats
     residual: float
     fp32: float
     int8: float
+    form: Form = PROCESSOR
+    inference_ms: float = 0.0
 
     def width(self, op_classes: Sequence[str], integer: NDArray[np.bool_], times: KernelTimes) -> Floats:
         """``[candidates]`` factor by which the true latency may be larger or smaller; wider where it depends on work that measurements say little about.
@@ -40,12 +44,14 @@ class Doubt:
             integer: ``[kernels, candidates]`` whether they compute in integers.
             times: of the kernels.
         """
-        parts = np.zeros((len(FEATURES), times.compute.shape[1]))
+        features, form = self.form.features, self.form
         in_integers = np.where(integer, times.compute, 0.0)
-        _add(parts, [f"macs.{COMPUTE_AS.get(c, c)}" for c in op_classes], times.compute - in_integers)
-        _add(parts, [f"macs.{COMPUTE_AS.get(c, c)}.int8" for c in op_classes], in_integers)
-        _add(parts, [f"moved.{MOVED_AS.get(c, c)}" for c in op_classes], times.memory)
-        parts[FEATURES.index("launch")] = times.launch.sum(axis=0)
+        parts = _sums(features, op_classes, lambda c: form.arithmetic(c, integer=False)[0], times.compute - in_integers)
+        parts += _sums(features, op_classes, lambda c: form.arithmetic(c, integer=True)[0], in_integers)
+        parts += _sums(features, op_classes, form.traffic, times.memory)
+        parts[features.index("launch")] = times.launch.sum(axis=0)
+        if "inference" in features:
+            parts[features.index("inference")] = self.inference_ms
         total = parts.sum(axis=0)
         share = in_integers.sum(axis=0) / np.maximum(times.compute.sum(axis=0), 1e-300)
         factor = self.fp32 + (self.int8 - self.fp32) * share
@@ -53,12 +59,13 @@ class Doubt:
         return np.asarray(np.exp(factor * scale(shares, self.spread, self.residual)))
 
 
-def _add(parts: Floats, features: Sequence[str], times: Floats) -> None:
-    """Add the rows of ``times`` to those of their features."""
-    chosen = np.zeros((len(FEATURES), len(features)))
-    for kernel, feature in enumerate(features):
-        if feature in FEATURES:
-            chosen[FEATURES.index(feature), kernel] = 1.0
-        elif feature == "macs.grouped.int8":
-            chosen[FEATURES.index("macs.conv.int8"), kernel] = 1.0
-    parts += chosen @ times
+def _sums(features: Sequence[str], op_classes: Sequence[str], feature_of: Callable[[str], str], times: Floats) -> Floats:
+    """``[features, candidates]``: the times of the kernels, summed by feature; those of classes without one do not count."""
+    places = {name: i for i, name in enumerate(features)}
+    rows = {op_class: places.get(feature_of(op_class)) for op_class in set(op_classes)}
+    chosen = np.zeros((len(features), len(op_classes)))
+    for kernel, op_class in enumerate(op_classes):
+        row = rows[op_class]
+        if row is not None:
+            chosen[row, kernel] = 1.0
+    return np.asarray(chosen @ times)

@@ -7,7 +7,7 @@ fitted:
     networks: 25
     error: {fp32: 0.11, int8: 0.13}          # mean absolute percentage error with networks held out, as a fraction
     settings:
-    - {threads: 1, gmacs: {...}, gmacs_int8: {...}, gb_s: {...}, launch_us: 4.1}
+    - {threads: 1, gmacs: {...}, gmacs_int8: {...}, gb_s: {...}, launch_us: 4.1}      # and inference_ms, of a neural processor
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from compressors.errors import UserError, near_miss
 from evaluators.devices.fitting.familiar import Familiar
-from evaluators.devices.fitting.features import FEATURES
-from evaluators.devices.fitting.measurements import Setting
+from evaluators.devices.fitting.forms import ACCELERATOR, PROCESSOR, Form
 from evaluators.devices.fitting.pooled import Prior
+from evaluators.devices.fitting.setting import Setting
 from evaluators.devices.profile import PROFILES, Profile
 
 if TYPE_CHECKING:
@@ -51,9 +51,6 @@ _STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _POOLED = "_pooled"
 _Positive = Annotated[float, pydantic.Field(gt=0)]
 _Count = Annotated[int, pydantic.Field(ge=0)]
-_GMACS = tuple(name.split(".")[1] for name in FEATURES if name.startswith("macs.") and not name.endswith(".int8"))
-_INT8 = tuple(name.split(".")[1] for name in FEATURES if name.endswith(".int8"))
-_GB_S = (*(name.split(".")[1] for name in FEATURES if name.startswith("moved.")), "weights", "quantize")
 
 
 class FittedSetting(pydantic.BaseModel):
@@ -66,6 +63,7 @@ class FittedSetting(pydantic.BaseModel):
         gmacs, gmacs_int8: 1e9 multiply-accumulates a second by op class; saturation comes on top.
         gb_s: 1e9 bytes a second by op class; ``weights``; ``quantize`` between floats and integers.
         launch_us: fixed cost of a kernel.
+        inference_ms: fixed cost of an inference, of a neural processor only.
     """
 
     model_config = _STRICT
@@ -79,10 +77,19 @@ class FittedSetting(pydantic.BaseModel):
     gmacs_int8: Mapping[str, _Positive]
     gb_s: Mapping[str, _Positive]
     launch_us: _Positive
+    inference_ms: _Positive | None = None
+
+    @property
+    def form(self) -> Form:
+        """Which kinds of work these are the rates of."""
+        return ACCELERATOR if self.inference_ms is not None or "attention" in self.gmacs else PROCESSOR
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> FittedSetting:
-        for field, table, needed in (("gmacs", self.gmacs, _GMACS), ("gmacs_int8", self.gmacs_int8, _INT8), ("gb_s", self.gb_s, _GB_S)):
+        if self.inference_ms is None and "inference" in self.form.features:
+            raise ValueError("inference_ms is missing")
+        for field, needed in _tables(self.form).items():
+            table = getattr(self, field)
             for key in needed:
                 if key not in table:
                     raise ValueError(f"{field}.{key} is missing; needed are {', '.join(needed)}")
@@ -92,28 +99,38 @@ class FittedSetting(pydantic.BaseModel):
         return self
 
     @staticmethod
-    def of(costs: Floats, **where: int) -> FittedSetting:
+    def of(costs: Floats, form: Form = PROCESSOR, **where: int) -> FittedSetting:
         """From the costs, ``[features]``, to three digits."""
-        cost = dict(zip(FEATURES, costs.tolist(), strict=True))
+        cost, tables, wide = dict(zip(form.features, costs.tolist(), strict=True)), _tables(form), form.float_bytes
 
         def rate(amount: float, key: str) -> float:
             return float(f"{amount / cost[key]:.3g}")
 
-        bytes_ = {"weights": rate(4, "weights"), "quantize": rate(5, "quantize")}
+        bytes_ = {"weights": rate(wide, "weights"), "quantize": rate(1 + wide, "quantize")}
         return FittedSetting(
             **where,
-            gmacs={c: rate(1, f"macs.{c}") for c in _GMACS},
-            gmacs_int8={c: rate(1, f"macs.{c}.int8") for c in _INT8},
-            gb_s={c: bytes_.get(c) or rate(4, f"moved.{c}") for c in _GB_S},
+            gmacs={c: rate(1, f"macs.{c}") for c in tables["gmacs"]},
+            gmacs_int8={c: rate(1, f"macs.{c}.int8") for c in tables["gmacs_int8"]},
+            gb_s={c: bytes_.get(c) or rate(wide, f"moved.{c}") for c in tables["gb_s"]},
             launch_us=float(f"{10 * cost['launch']:.3g}"),
+            inference_ms=float(f"{cost['inference']:.3g}") if "inference" in cost else None,
         )
 
     def costs(self) -> Floats:
         """The costs, ``[features]``."""
         found = {f"macs.{c}": 1 / v for c, v in self.gmacs.items()} | {f"macs.{c}.int8": 1 / v for c, v in self.gmacs_int8.items()}
-        found |= {f"moved.{c}": 4 / v for c, v in self.gb_s.items()}
-        found |= {"weights": 4 / self.gb_s["weights"], "quantize": 5 / self.gb_s["quantize"], "launch": self.launch_us / 10}
-        return np.array([found[name] for name in FEATURES])
+        wide = self.form.float_bytes
+        found |= {f"moved.{c}": wide / v for c, v in self.gb_s.items()}
+        found |= {"weights": wide / self.gb_s["weights"], "quantize": (1 + wide) / self.gb_s["quantize"], "launch": self.launch_us / 10}
+        found["inference"] = self.inference_ms or 0.0
+        return np.array([found[name] for name in self.form.features])
+
+
+def _tables(form: Form) -> dict[str, tuple[str, ...]]:
+    """The op classes that each table of rates needs."""
+    names = {kind: tuple(name.split(".")[1] for name in form.features if name.startswith(f"{kind}.")) for kind in ("macs", "moved")}
+    integers = tuple(c for c in dict.fromkeys(names["macs"]) if f"macs.{c}.int8" in form.features)
+    return {"gmacs": tuple(dict.fromkeys(names["macs"])), "gmacs_int8": integers, "gb_s": (*names["moved"], "weights", "quantize")}
 
 
 class FittedRuntime(pydantic.BaseModel):
@@ -172,6 +189,7 @@ class Pooled(pydantic.BaseModel):
     @staticmethod
     def of(
         prior: Prior,
+        form: Form,
         source: str,
         rows: int,
         settings: int,
@@ -185,7 +203,7 @@ class Pooled(pydantic.BaseModel):
             source=source,
             rows=rows,
             settings=settings,
-            features=FEATURES,
+            features=form.features,
             residual=round(prior.residual, 4),
             mean=_rounded(prior.mean),
             covariance=_lower(prior.covariance),
@@ -237,13 +255,14 @@ def _short(value: Any) -> str:
     return repr(value) if not isinstance(value, (dict, list)) else f"a {type(value).__name__} of {len(value)}"
 
 
-def fitted_costs(profile: Profile, setting: Setting, runtime: str) -> Floats | None:
+def fitted_costs(profile: Profile, setting: Setting) -> Floats | None:
     """Logarithm of the costs of a setting, ``[features]``; from the nearest measured one where the number of threads is another; None without measurements."""
-    fitted = fitted_runtime(profile, f"{setting.unit}/{runtime}")
+    key = f"{setting.unit}/{setting.runtime}"
+    fitted = fitted_runtime(profile, key)
     if fitted is None:
         return None
     name = profile.names.index(setting.device) if setting.device in profile.names else 0
-    slope = pooled_prior(f"{setting.unit}/{runtime}").mean[1] if setting.unit == "cpu" else np.zeros(len(FEATURES))
+    slope = pooled_prior(key).mean[1] * (setting.unit == "cpu")
     return fitted.log_costs(setting.threads, slope, setting.cores, setting.run, name, setting.gpu)
 
 
@@ -257,7 +276,7 @@ def _pooled(folder: Path) -> dict[str, Pooled]:
 
 
 def pooled_prior(key: str) -> Prior:
-    """What devices of ``UNIT/RUNTIME`` have in common.
+    """What devices of ``UNIT/RUNTIME`` have in common; runtimes that were fitted together share it, as ``UNIT/RUNTIME+RUNTIME``.
 
     Raises:
         UserError: nothing was fitted for it.
@@ -280,9 +299,11 @@ def factor_of(key: str, threads: str, precision: str) -> float:
 
 def _pooled_of(key: str) -> Pooled:
     known = _pooled(PROFILES)
-    if key not in known:
-        raise UserError(f"nothing was fitted for {key!r}; fitted are {', '.join(known) or 'none'}{near_miss(key, known)}")
-    return known[key]
+    unit, _, runtime = key.partition("/")
+    for name, pooled in known.items():
+        if name.partition("/")[0] == unit and runtime in name.partition("/")[2].split("+"):
+            return pooled
+    raise UserError(f"nothing was fitted for {key!r}; fitted are {', '.join(known) or 'none'}{near_miss(key, known)}")
 
 
 def write_fitted(path: Path, fitted: Mapping[str, FittedRuntime]) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 
 from evaluators.devices.doubt import Doubt
 from evaluators.devices.fitted import FittedRuntime, factor_of, fitted_runtime, pooled_prior
-from evaluators.devices.fitting.features import SATURATION, rates_from
+from evaluators.devices.fitting.features import rates_from
+from evaluators.devices.fitting.forms import form_of
 from evaluators.devices.profile import Profile, load_profile
 from evaluators.devices.rates import Rate, Rates, rates_of
 
@@ -32,7 +33,8 @@ def known_rates(device: str, unit: str, runtime: str, threads: int | None) -> Kn
     profile = load_profile(device)
     own = fitted_runtime(profile, f"{unit}/{runtime}")
     if own is not None:
-        return KnownRates(_fitted(device, profile, unit, runtime, threads, own, 1.0), "public-calibrated", _doubt(unit, runtime, threads, 0.0))
+        rates = _fitted(device, profile, unit, runtime, threads, own, 1.0)
+        return KnownRates(rates, "public-calibrated", _doubt(unit, runtime, threads, 0.0, rates))
     source, clock = (profile, 1.0) if profile.like is None else (load_profile(profile.like.device), profile.like.clock)
     for key in {**profile.fitted, **source.fitted}:
         measured_unit, _, measured_runtime = key.partition("/")
@@ -40,29 +42,30 @@ def known_rates(device: str, unit: str, runtime: str, threads: int | None) -> Kn
             fitted = fitted_runtime(profile if key in profile.fitted else source, key)
             assert fitted is not None
             faster = 1.0 if key in profile.fitted else clock
-            if measured_runtime == runtime:
-                return KnownRates(
-                    _fitted(device, profile, unit, runtime, threads, fitted, faster), "transferred", _doubt(unit, measured_runtime, threads, _TRANSFER / 2)
-                )
-            rates = _transferred(device, profile, unit, runtime, measured_runtime, threads, fitted, faster)
-            return KnownRates(rates, "transferred", _doubt(unit, measured_runtime, threads, _TRANSFER))
+            same = measured_runtime == runtime
+            if same or unit == "npu":
+                # One compiler serves all runtimes of a neural processor: which of them is asked for makes no difference that lasts.
+                rates = _fitted(device, profile, unit, runtime, threads, fitted, faster)
+            else:
+                rates = _transferred(device, profile, unit, runtime, measured_runtime, threads, fitted, faster)
+            return KnownRates(rates, "transferred", _doubt(unit, measured_runtime, threads, _TRANSFER / 2 if same else _TRANSFER, rates))
     return KnownRates(rates_of(device, unit, runtime, threads), "spec-only", None)
 
 
-def _doubt(unit: str, runtime: str, threads: int | None, more: float) -> Doubt:
+def _doubt(unit: str, runtime: str, threads: int | None, more: float, rates: Rates) -> Doubt:
     prior, key = pooled_prior(f"{unit}/{runtime}"), f"{unit}/{runtime}"
     group = "1" if threads == 1 or unit != "cpu" else "2+"
     factors = {precision: factor_of(key, group, precision) for precision in ("fp32", "int8")}
-    return Doubt(prior.spread, float(np.hypot(prior.residual, more)), factors["fp32"], factors["int8"])
+    return Doubt(prior.spread, float(np.hypot(prior.residual, more)), factors["fp32"], factors["int8"], form_of(unit), rates.overhead_ms)
 
 
 def _fitted(device: str, profile: Profile, unit: str, runtime: str, threads: int | None, fitted: FittedRuntime, faster: float) -> Rates:
     """The rates of the setting that is nearest to ``threads``; beside them memory and energy as the data sheets have them."""
     described, spec = profile.units[unit], rates_of(device, unit, runtime, threads)
     wanted = threads or int(described.threads.value)
-    prior = pooled_prior(f"{unit}/{runtime}")
-    costs = fitted.log_costs(wanted, prior.mean[1] if unit == "cpu" else 0 * prior.mean[1], gpu=described.gpu_device)
-    rates = rates_from(np.exp(costs) / faster)
+    slope = pooled_prior(f"{unit}/{runtime}").mean[1] * (unit == "cpu")
+    costs = fitted.log_costs(wanted, slope, gpu=described.gpu_device)
+    rates = rates_from(np.exp(costs) / faster, form_of(unit))
     return rates.model_copy(
         update={
             "memory_bytes": spec.memory_bytes,
@@ -87,7 +90,7 @@ def _transferred(device: str, profile: Profile, unit: str, runtime: str, measure
         for op_class, rate in table.items():
             gain = found.compute[ours][op_class].gmacs / reference.compute[theirs][op_class].gmacs
             # Only the measured runtime is known to compute 3x3 convolutions by Winograd's algorithm.
-            saturation = SATURATION.get("conv" if op_class == "conv3x3" else op_class, SATURATION["pointwise"])
+            saturation = form_of(unit).saturation_of("conv" if op_class == "conv3x3" else op_class)
             compute[precision][op_class] = Rate(gmacs=rate.gmacs * gain, **saturation)
     bandwidth = {
         op_class: found.bandwidth(op_class) * value / reference.bandwidth(op_class) for op_class, value in spec.bandwidth_gb_s.items() if op_class != "default"

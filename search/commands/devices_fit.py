@@ -34,7 +34,7 @@ def add_measurements(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="CSV",
-        help="columns device, num_threads, model, min_ms; also read: avg_ms, powersave, gpu_device, loop_count, cooling_down",
+        help="columns device, num_threads, model, min_ms; also read: avg_ms, powersave, gpu_device, loop_count, cooling_down; or AI Hub's performance table",
     )
     parser.add_argument("--layers", type=Path, required=True, metavar="JSON", help="the layers of every network: op, class, shapes, macs, weights")
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: is a file; expected a folder")
     layers = read_layers(args.layers)
     measured = read_measurements(args.measurements, layers)
-    print(f"{measured.disturbed} rows are left out: their average is far above their minimum", file=sys.stderr)
+    print(f"{measured.disturbed} rows are left out: something else ran at the same time, or the clock was low", file=sys.stderr)
     fitted = fit_devices(measured, layers, args.source or args.measurements.name, progress=lambda line: print(line, file=sys.stderr))
     written, left = fitted.write(args.out)
     for device, runtimes in sorted(fitted.devices.items()):

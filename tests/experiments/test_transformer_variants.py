@@ -27,14 +27,15 @@ def test_a_decoder_reads_its_weights_for_every_token(variants):
 
 
 def test_anchors_tell_the_rest(variants):
-    from evaluators.devices.fitting.features import FEATURES, TYPICAL, work
+    from evaluators.devices.fitting.features import work
+    from evaluators.devices.fitting.forms import PROCESSOR
     from evaluators.devices.fitting.pooled import Prior
 
     rng = np.random.default_rng(0)
     rows = [ROW | {"encoder_layer_num": float(rng.integers(1, 7)), "encoder_ffn_embed_dim_avg": float(rng.choice([512, 1024, 2048]))} for _ in range(40)]
     amounts = np.stack([work(variants.kernels(row, "encoder")) for row in rows])
-    ms = amounts @ np.array(list(TYPICAL.values())) * 3
-    size = len(FEATURES)
-    prior = Prior(np.stack([np.log(list(TYPICAL.values())), np.zeros(size)]), np.ones((size, size)) + 0.1 * np.eye(size), 0.1, np.eye(size))
+    ms = amounts @ np.array(list(PROCESSOR.typical.values())) * 3
+    size = len(PROCESSOR.features)
+    prior = Prior(np.stack([np.log(list(PROCESSOR.typical.values())), np.zeros(size)]), np.ones((size, size)) + 0.1 * np.eye(size), 0.1, np.eye(size))
     found = variants.predicted(prior, amounts, np.ones((40, 1)), ms, np.arange(5))
     assert np.abs(found / ms - 1).max() < 0.1

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.devices.fitting.measurements import Setting
 from evaluators.devices.fitting.pooled import Prior, covariates, shares
 from evaluators.devices.fitting.processors import kind_of
+from evaluators.devices.fitting.setting import Setting
 from evaluators.devices.fitting.validation import threads_group
 
 __all__ = ["ENOUGH_SETTINGS", "Familiar", "by_threads", "circumstances", "fit_familiar"]

@@ -13,6 +13,7 @@ from compressors.errors import UserError
 from evaluators.devices.fitted import FittedRuntime, FittedSetting, Pooled, write_fitted, write_pooled
 from evaluators.devices.fitting.familiar import ENOUGH_SETTINGS, Familiar, by_threads, circumstances, fit_familiar
 from evaluators.devices.fitting.features import design
+from evaluators.devices.fitting.forms import form_of
 from evaluators.devices.fitting.intervals import conformal_factor
 from evaluators.devices.fitting.layers import MeasuredKernel
 from evaluators.devices.fitting.measurements import Measurements
@@ -75,7 +76,7 @@ class FittedDevices:
         return [*written, shared / "_pooled.yaml"], left
 
 
-def fit_devices(measured: Measurements, networks: Networks, source: str, runtime: str = "ncnn", progress: Callable[[str], None] = print) -> FittedDevices:
+def fit_devices(measured: Measurements, networks: Networks, source: str, progress: Callable[[str], None] = print) -> FittedDevices:
     """Fit all devices together, by unit.
 
     Raises:
@@ -83,26 +84,27 @@ def fit_devices(measured: Measurements, networks: Networks, source: str, runtime
     """
     devices: dict[str, dict[str, FittedRuntime]] = {}
     pooled: dict[str, Pooled] = {}
-    work = design(networks, measured.networks)
     for validation in validate(measured, networks, "networks"):
         part = validation.measured
         unit = part.settings[0].unit
-        key = f"{unit}/{runtime}"
-        fitted = fit(work, part.ms, covariates(part.settings))
+        form = form_of(unit)
+        work = design(networks, measured.networks, form)
+        fitted = fit(work, part.ms, covariates(part.settings), form)
+        key = f"{unit}/{'+'.join(sorted({s.runtime for s in part.settings}))}"
         rows = int(np.isfinite(part.ms).sum())
         known = {name: sum(k.macs for k in networks[name]) for name in part.networks}
         learned, first = _familiar(fitted.prior, work, part)
-        pooled[key] = Pooled.of(fitted.prior, source, rows, len(part.settings), _factors(validation), learned, known, first)
-        for device in dict.fromkeys(s.device for s in part.settings):
-            chosen = [i for i, s in enumerate(part.settings) if s.device == device and np.isfinite(part.ms[i]).any()]
+        pooled[key] = Pooled.of(fitted.prior, form, source, rows, len(part.settings), _factors(validation), learned, known, first)
+        for device, runtime in dict.fromkeys((s.device, s.runtime) for s in part.settings):
+            chosen = [i for i, s in enumerate(part.settings) if (s.device, s.runtime) == (device, runtime) and np.isfinite(part.ms[i]).any()]
             if chosen:
-                devices.setdefault(device, {})[key] = FittedRuntime(
+                devices.setdefault(device, {})[f"{unit}/{runtime}"] = FittedRuntime(
                     source=source,
                     rows=int(np.isfinite(part.ms[chosen]).sum()),
                     networks=int(np.isfinite(part.ms[chosen]).any(axis=0).sum()),
                     error=_errors(validation, chosen),
                     settings=tuple(
-                        FittedSetting.of(np.exp(fitted.costs[i]), gpu=s.gpu, threads=s.threads, cores=s.cores, run=s.run)
+                        FittedSetting.of(np.exp(fitted.costs[i]), form, gpu=s.gpu, threads=s.threads, cores=s.cores, run=s.run)
                         for i in chosen
                         for s in [part.settings[i]]
                     ),

@@ -12,6 +12,7 @@ from evaluators.devices.fitting.anchors import choose_anchors, preferred
 from evaluators.devices.fitting.baselines import counts, proportional
 from evaluators.devices.fitting.familiar import ENOUGH_SETTINGS, by_threads, circumstances, fit_familiar
 from evaluators.devices.fitting.features import design
+from evaluators.devices.fitting.forms import form_of
 from evaluators.devices.fitting.intervals import conformal_factor, scale
 from evaluators.devices.fitting.layers import MeasuredKernel
 from evaluators.devices.fitting.measurements import Measurements, is_integer, twin_of
@@ -36,12 +37,13 @@ def networks_held_out(measured: Measurements, networks: Networks) -> Validation:
     Raises:
         UserError: there is only one network.
     """
-    about, work = covariates(measured.settings), design(networks, measured.networks)
+    form = form_of(measured.settings[0].unit)
+    about, work = covariates(measured.settings), design(networks, measured.networks, form)
     twins = [twin_of(n) for n in measured.networks]
     predicted, scales = (np.full(measured.ms.shape, np.nan) for _ in range(2))
     folds = [np.broadcast_to(np.array([t == one for t in twins]), measured.ms.shape) for one in _several(twins, "networks")]
     for fold in folds:
-        fitted = fit(work, np.where(fold, np.nan, measured.ms), about)
+        fitted = fit(work, np.where(fold, np.nan, measured.ms), about, form)
         predicted = np.where(fold, np.exp(fitted.costs) @ work.T, predicted)
         scales = np.where(fold, scale(shares(work, fitted.costs), fitted.prior.spread, fitted.prior.residual), scales)
     return _validation(measured, networks, predicted, scales, folds, np.zeros(measured.ms.shape, dtype=np.bool_))
@@ -53,7 +55,8 @@ def devices_held_out(measured: Measurements, networks: Networks, anchors: int) -
     Raises:
         UserError: there is only one device.
     """
-    about, kinds, work = covariates(measured.settings), circumstances(measured.settings), design(networks, measured.networks)
+    form = form_of(measured.settings[0].unit)
+    about, kinds, work = covariates(measured.settings), circumstances(measured.settings), design(networks, measured.networks, form)
     devices = [s.device for s in measured.settings]
     number = {device: i % _DEVICE_FOLDS for i, device in enumerate(_several(devices, "devices"))}
     fold_of = np.array([number[device] for device in devices])
@@ -61,7 +64,7 @@ def devices_held_out(measured: Measurements, networks: Networks, anchors: int) -
     chosen = np.zeros(measured.ms.shape, dtype=np.bool_)
     for k in sorted(set(number.values())):
         rest, rows = np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k)
-        prior = fit(work, measured.ms[rest], about[rest]).prior
+        prior = fit(work, measured.ms[rest], about[rest], form).prior
         chosen[rows] = choose_anchors(prior, work, measured.ms[rows], about[rows], anchors)
         costs, spread = posterior(prior, work, np.where(chosen[rows], measured.ms[rows], np.nan), about[rows])
         predicted[rows], scales[rows] = np.exp(costs) @ work.T, scale(shares(work, costs), spread[:, None], prior.residual)

@@ -118,8 +118,8 @@ def _kernels(layers: Sequence[Mapping[str, Any]]) -> Iterator[MeasuredKernel]:
     for layer in layers:
         if layer["class"] == "none":
             continue
-        integer, converted = bool(layer.get("int8")), 0.0
-        if integer:
+        integer, converted = bool(layer.get("int8")), float(layer.get("converted", 0))
+        if integer and "converted" not in layer:
             # Between two integer layers nothing is converted.
             before = source(layer["inputs"][0]) if layer["inputs"] else None
             after = list(consumers(layer))

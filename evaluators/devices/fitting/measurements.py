@@ -5,70 +5,24 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compressors.errors import UserError, near_miss
+from evaluators.devices.fitting.aihub import COLUMNS as AIHUB
+from evaluators.devices.fitting.aihub import is_aihub, read_aihub
 from evaluators.devices.fitting.layers import MeasuredKernel
+from evaluators.devices.fitting.setting import Measurements, Setting
 
 __all__ = ["Measurements", "Setting", "family", "is_integer", "read_measurements", "twin_of"]
 
 _NEEDED = ("device", "num_threads", "model", "min_ms")
 _DISTURBED = 1.5
 """Average over minimum, above which something else ran at the same time: 1 % of the rows of the Tencent/ncnn benchmark."""
-_SPEEDS = {"cpu": (0.003, 400.0), "gpu": (0.01, 100_000.0)}
+_SPEEDS = {"cpu": (0.003, 400.0), "gpu": (0.01, 100_000.0), "npu": (1.0, 100_000.0)}
 """1e9 multiply-accumulates a second (and thread of a cpu) that no processor falls short of, and that none reaches."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Setting:
-    """One way in which a device was measured.
-
-    Attributes:
-        device: as the file calls it.
-        unit: ``cpu`` or ``gpu``.
-        gpu: index of the accelerator, -1 for a cpu.
-        threads: of the cpu.
-        cores: which of them: 0 all, 1 little, 2 big.
-        run: 0, or more where the file has the same setting again, in its order.
-    """
-
-    device: str
-    unit: str
-    gpu: int
-    threads: int
-    cores: int
-    run: int
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """Minimum latencies.
-
-    Attributes:
-        settings: in the order of the file.
-        networks: sorted.
-        ms: ``[settings, networks]``, NaN where there is none or it was disturbed.
-        disturbed: rows that were left out.
-    """
-
-    settings: tuple[Setting, ...]
-    networks: tuple[str, ...]
-    ms: NDArray[np.float64]
-    disturbed: int
-
-    def select(self, settings: Iterable[int]) -> Measurements:
-        """Some of the settings."""
-        chosen = list(settings)
-        return Measurements(tuple(self.settings[i] for i in chosen), self.networks, self.ms[chosen], self.disturbed)
-
-    def of_unit(self, unit: str) -> Measurements:
-        """Those of ``cpu`` or ``gpu``."""
-        return self.select(i for i, s in enumerate(self.settings) if s.unit == unit)
 
 
 def twin_of(network: str) -> str:
@@ -90,10 +44,16 @@ def is_integer(kernels: Sequence[MeasuredKernel]) -> bool:
 def read_measurements(path: Path, layers: Mapping[str, Sequence[MeasuredKernel]]) -> Measurements:
     """Read a CSV with the columns device, num_threads, model, min_ms and, where known, avg_ms, powersave, gpu_device, loop_count, cooling_down.
 
+    The performance table of Qualcomm AI Hub is read as it is, see ``evaluators.devices.fitting.aihub``.
+
     Raises:
         UserError: a column is missing, a value is no number, latencies cannot be milliseconds, or a network has no layers.
     """
     rows = _rows(path)
+    if is_aihub(rows[0][1]):
+        table = read_aihub(path, rows, layers)
+        _check_units(path, table, layers)
+        return table
     keys: list[Setting] = []
     settings: dict[Setting, int] = {}
     seen: set[tuple[Setting, str]] = set()
@@ -125,14 +85,14 @@ def read_measurements(path: Path, layers: Mapping[str, Sequence[MeasuredKernel]]
         found.append((settings[setting], model, ms, _number(path, line, row, "avg_ms", ms)))
     networks = tuple(sorted({model for _, model, _, _ in found}))
     column = {name: i for i, name in enumerate(networks)}
-    table = np.full((len(keys), len(networks)), np.nan)
+    latencies = np.full((len(keys), len(networks)), np.nan)
     disturbed = 0
     for i, model, ms, average in found:
         if average > _DISTURBED * ms:
             disturbed += 1
         else:
-            table[i, column[model]] = ms
-    result = Measurements(tuple(keys), networks, table, disturbed)
+            latencies[i, column[model]] = ms
+    result = Measurements(tuple(keys), networks, latencies, disturbed)
     _check_units(path, result, layers)
     return result
 
@@ -142,9 +102,10 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
-            for needed in _NEEDED:
-                if needed not in columns:
-                    raise UserError(f"{path}: no column {needed!r}; needed are {', '.join(_NEEDED)}, found {', '.join(columns)}{near_miss(needed, columns)}")
+            needed = AIHUB if is_aihub(columns) else _NEEDED
+            for column in needed:
+                if column not in columns:
+                    raise UserError(f"{path}: no column {column!r}; needed are {', '.join(needed)}, found {', '.join(columns)}{near_miss(column, columns)}")
             rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise UserError(f"measurements {path}: cannot be read: {error.strerror}") from error
@@ -179,7 +140,8 @@ def _check_units(path: Path, measured: Measurements, layers: Mapping[str, Sequen
     for (device, unit), values in speeds.items():
         typical, (slowest, fastest) = float(np.median(values)) if values else 1.0, _SPEEDS[unit]
         if not slowest < typical < fastest:
+            column, per = ("min_ms", " and thread") if unit == "cpu" else ("ms" if unit == "npu" else "min_ms", "")
             raise UserError(
-                f"{path}: min_ms of {device!r} cannot be milliseconds: its {unit} would do {typical:.3g} billion multiply-accumulates a second"
-                f"{' and thread' if unit == 'cpu' else ''}; are these {'seconds' if typical > 1 else 'microseconds'}?"
+                f"{path}: {column} of {device!r} cannot be milliseconds: its {unit} would do {typical:.3g} billion multiply-accumulates a second{per}; "
+                f"are these {'seconds' if typical > 1 else 'microseconds'}?"
             )

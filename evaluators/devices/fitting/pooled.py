@@ -3,7 +3,7 @@
 The logarithm of a setting's costs is normally distributed about a mean that depends on the number of threads, with one covariance for all settings
 (a hierarchical model, empirical Bayes by expectation maximisation); the logarithm of a latency errs with a variance that is the same for all, and far
 errors count linearly [Huber1964]. So a device with few rows is completed by what devices have in common: fast cores are fast at everything, integers
-are gained from or not. The mean itself has a prior, ``TYPICAL`` costs times one speed: two dozen networks do not determine twenty costs.
+are gained from or not. The mean itself has a prior, ``Form.typical`` costs times one speed: two dozen networks do not determine twenty costs.
 
 [Huber1964] Huber: Robust estimation of a location parameter. Annals of Mathematical Statistics 35.
 """
@@ -16,15 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.devices.fitting.features import FEATURES, TYPICAL
-from evaluators.devices.fitting.measurements import Setting
+from evaluators.devices.fitting.forms import PROCESSOR, Form
+from evaluators.devices.fitting.setting import Setting
 
 __all__ = ["Fit", "Prior", "covariates", "fit", "posterior"]
 
 Floats = NDArray[np.float64]
-_COUNT = len(FEATURES)
-_SPEED, _RATIO, _LAUNCH = 3.0, 0.12, 0.3
-"""Standard deviations of the prior's mean: of a device's speed as a whole, of the ratio of two costs, of the cost of a launch."""
+_SPEED, _LAUNCH = 3.0, 0.3
+"""Standard deviations of the prior's mean: of a device's speed as a whole, of the cost of a launch."""
 _THREADS = (-0.7, -0.3, 0.0)
 _THREADS_SPEED, _THREADS_RATIO = 0.3, 0.1
 """What doubling the threads is expected to add to the logarithm of the costs of arithmetic, of memory and of launches, and how surely."""
@@ -66,21 +65,22 @@ def covariates(settings: Sequence[Setting]) -> Floats:
     return np.stack([np.ones_like(threads), np.log2(threads)], axis=1)
 
 
-def fit(work: Floats, ms: Floats, about: Floats) -> Fit:
+def fit(work: Floats, ms: Floats, about: Floats, form: Form = PROCESSOR) -> Fit:
     """Fit the prior and all settings.
 
     Args:
         work: ``[networks, features]``.
         ms: ``[settings, networks]``, NaN where unknown.
         about: ``[settings, covariates]``.
+        form: what the features are.
     """
-    start, precision = _prior_of_the_mean(about.shape[1])
+    start, precision = _prior_of_the_mean(about.shape[1], form)
     known = np.isfinite(ms).any(axis=1)
-    typical = np.log(list(TYPICAL.values()))
+    typical, count = np.log(list(form.typical.values())), len(form.typical)
     offset = np.nanmedian(np.log(ms[known]) - np.log(work @ np.exp(typical)), axis=1)
     costs = typical + np.full(len(ms), offset.mean())[:, None]
     costs[known] = typical + offset[:, None]
-    unit, ratio = np.ones((_COUNT, _COUNT)), np.eye(_COUNT)
+    unit, ratio = np.ones((count, count)), np.eye(count)
     between = _BETWEEN_SPEED**2 * unit + _BETWEEN_RATIO**2 * ratio
     covariance, residual = between, 0.15
     mean = start
@@ -115,7 +115,7 @@ def posterior(prior: Prior, work: Floats, ms: Floats, about: Floats) -> tuple[Fl
         costs[known] += np.nanmedian(np.log(ms[known]) - np.log(np.exp(costs[known]) @ work.T), axis=1)[:, None]
     for step in range(_ITERATIONS):
         information, target, *_ = _linearised(work, ms, costs, prior.residual, far=np.inf)
-        trust = 0.5**step * (np.einsum("bff->bf", information)[:, :, None] * np.eye(_COUNT))
+        trust = 0.5**step * (np.einsum("bff->bf", information)[:, :, None] * np.eye(len(inverse)))
         covariances = np.linalg.inv(information + trust + inverse)
         pulled = target + np.einsum("bfg,bg->bf", trust, costs) + expected @ inverse
         costs = costs + np.clip(np.einsum("bfg,bg->bf", covariances, pulled) - costs, -1.5, 1.5)
@@ -143,24 +143,25 @@ def _linearised(work: Floats, ms: Floats, costs: Floats, residual: float, far: f
 def _mean(about: Floats, inverse: Floats, covariances: Floats, target: Floats, start: Floats, precision: Floats) -> Floats:
     """The prior's mean given what is known of every setting, the settings' own costs integrated out."""
     left = precision.copy()
-    size = about.shape[1]
     lost = np.einsum("fg,bgh,hi->bfi", inverse, covariances, inverse, optimize=True)
     pairs = np.einsum("bp,bq->bpq", about, about)
     left += (np.einsum("bpq,fg->pfqg", pairs, inverse) - np.einsum("bpq,bfg->pfqg", pairs, lost)).reshape(left.shape)
     right = np.einsum("bp,fg,bgh,bh->pf", about, inverse, covariances, target, optimize=True).ravel() + precision @ start.ravel()
-    return np.asarray(np.linalg.solve(left, right).reshape(size, _COUNT))
+    return np.asarray(np.linalg.solve(left, right).reshape(start.shape))
 
 
-def _prior_of_the_mean(size: int) -> tuple[Floats, Floats]:
+def _prior_of_the_mean(size: int, form: Form) -> tuple[Floats, Floats]:
     """Mean, ``[covariates, features]``, and precision of the prior's mean."""
-    kinds = [0 if name.startswith("macs") else 2 if name == "launch" else 1 for name in FEATURES]
-    start = np.zeros((size, _COUNT))
-    start[0] = np.log(list(TYPICAL.values()))
-    ratio = np.diag([(_LAUNCH if name == "launch" else _RATIO) ** 2 for name in FEATURES])
-    blocks = [np.linalg.inv(_SPEED**2 * np.ones((_COUNT, _COUNT)) + ratio)]
+    fixed = ("launch", "inference")
+    kinds = [0 if name.startswith("macs") else 2 if name in fixed else 1 for name in form.features]
+    count = len(kinds)
+    start = np.zeros((size, count))
+    start[0] = np.log(list(form.typical.values()))
+    ratio = np.diag([(max(_LAUNCH, form.ratio) if name in fixed else form.ratio) ** 2 for name in form.features])
+    blocks = [np.linalg.inv(_SPEED**2 * np.ones((count, count)) + ratio)]
     start[1] = [_THREADS[kind] for kind in kinds]
-    blocks.append(np.linalg.inv(_THREADS_SPEED**2 * np.ones((_COUNT, _COUNT)) + _THREADS_RATIO**2 * np.eye(_COUNT)))
-    precision = np.zeros((size * _COUNT, size * _COUNT))
+    blocks.append(np.linalg.inv(_THREADS_SPEED**2 * np.ones((count, count)) + _THREADS_RATIO**2 * np.eye(count)))
+    precision = np.zeros((size * count, size * count))
     for i, block in enumerate(blocks):
-        precision[i * _COUNT : (i + 1) * _COUNT, i * _COUNT : (i + 1) * _COUNT] = block
+        precision[i * count : (i + 1) * count, i * count : (i + 1) * count] = block
     return start, precision

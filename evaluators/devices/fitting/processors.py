@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.devices.fitting.measurements import Setting
+from evaluators.devices.fitting.setting import Setting
 from evaluators.devices.profile import load_profile, profile_names
 from evaluators.devices.profile_tables import CoreType, core_types
 

@@ -12,6 +12,7 @@ from evaluators.devices.fitting.anchors import choose_anchors, preferred
 from evaluators.devices.fitting.baselines import counts, proportional
 from evaluators.devices.fitting.familiar import by_threads, circumstances
 from evaluators.devices.fitting.features import design
+from evaluators.devices.fitting.forms import form_of
 from evaluators.devices.fitting.intervals import scale
 from evaluators.devices.fitting.layers import MeasuredKernel
 from evaluators.devices.fitting.measurements import Measurements, is_integer, twin_of
@@ -26,17 +27,17 @@ Floats = NDArray[np.float64]
 Networks = Mapping[str, Sequence[MeasuredKernel]]
 
 
-def as_shipped(measured: Measurements, networks: Networks, anchors: int, runtime: str = "ncnn") -> Validation:
+def as_shipped(measured: Measurements, networks: Networks, anchors: int) -> Validation:
     """Devices are found by the names that profiles list; ``anchors`` rows of each setting correct what is known of it.
 
     A device that no profile lists is predicted from its anchors and what devices have in common; without anchors it is only named.
     """
     names, settings = measured.networks, measured.settings
-    key = f"{settings[0].unit}/{runtime}"
-    work, about, prior = design(networks, names), covariates(settings), pooled_prior(key)
+    key = f"{settings[0].unit}/{settings[0].runtime}"
+    work, about, prior = design(networks, names, form_of(settings[0].unit)), covariates(settings), pooled_prior(key)
     expected, matched = about @ prior.mean, np.zeros(len(settings), dtype=np.bool_)
     for i, setting in enumerate(settings):
-        known = fitted_costs(load_profile(owners()[setting.device]), setting, runtime) if setting.device in owners() else None
+        known = fitted_costs(load_profile(owners()[setting.device]), setting) if setting.device in owners() else None
         if known is not None:
             expected[i], matched[i] = known, True
     costs, spread = expected.copy(), np.broadcast_to(prior.spread, (len(settings), *prior.spread.shape)).copy()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluators.devices.doubt import Doubt
-from evaluators.devices.fitting.features import FEATURES
+from evaluators.devices.fitting.forms import PROCESSOR
 from evaluators.devices.kernel_time import KernelTimes
 
 
@@ -14,7 +14,7 @@ def times(compute: list[float], memory: list[float]) -> KernelTimes:
 
 
 def test_wider_where_the_time_goes_into_what_little_is_known_of() -> None:
-    spread = np.diag([1.0 if name == "macs.grouped" else 0.01 for name in FEATURES])
+    spread = np.diag([1.0 if name == "macs.grouped" else 0.01 for name in PROCESSOR.features])
     doubt = Doubt(spread, 0.1, 1.5, 2.5)
     classes, floats = ("conv", "grouped"), np.zeros((2, 1), dtype=np.bool_)
     usual, unusual = (doubt.width(classes, floats, times(part, [0, 0]))[0] for part in ([1.0, 0.0], [0.0, 1.0]))
@@ -23,6 +23,6 @@ def test_wider_where_the_time_goes_into_what_little_is_known_of() -> None:
 
 
 def test_integers_have_their_own_factor() -> None:
-    doubt = Doubt(np.zeros((len(FEATURES), len(FEATURES))), 0.1, 1.5, 2.5)
+    doubt = Doubt(np.zeros((len(PROCESSOR.features), len(PROCESSOR.features))), 0.1, 1.5, 2.5)
     half = np.array([[True], [False]])
     assert doubt.width(("conv", "conv"), half, times([1.0, 1.0], [1.0, 0.0]))[0] == pytest.approx(np.exp(0.2))

@@ -10,12 +10,12 @@ import yaml
 
 from compressors.errors import UserError
 from evaluators.devices.fitted import FittedRuntime, FittedSetting, fitted_runtime, write_fitted
-from evaluators.devices.fitting.features import FEATURES, TYPICAL
+from evaluators.devices.fitting.forms import PROCESSOR
 from evaluators.devices.profile import load_profile, profile_path
 
 
 def setting(**where: int) -> FittedSetting:
-    return FittedSetting.of(np.array(list(TYPICAL.values())), **where)
+    return FittedSetting.of(np.array(list(PROCESSOR.typical.values())), **where)
 
 
 def runtime(*settings: FittedSetting) -> FittedRuntime:
@@ -23,7 +23,7 @@ def runtime(*settings: FittedSetting) -> FittedRuntime:
 
 
 def test_rates_and_costs_say_the_same() -> None:
-    costs = np.random.default_rng(0).uniform(0.01, 10, len(FEATURES))
+    costs = np.random.default_rng(0).uniform(0.01, 10, len(PROCESSOR.features))
     assert FittedSetting.of(costs, threads=1).costs() == pytest.approx(costs, rel=6e-3)
 
 
