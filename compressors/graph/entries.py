@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from compressors.evaluating import evaluating
 
-__all__ = ["Entry", "generation_entries"]
+__all__ = ["Entry", "generation_entries", "register_caches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ def generation_entries(model: nn.Module, example_inputs: Mapping[str, Tensor], *
         prompt_tokens: of a decoder's prompt, where it is not the length of ``example_inputs``: ``prefill`` is then the forward pass that reads it.
         new_tokens: that follow the prompt; a decoder's step is the one in their middle, which takes as long as they do on average.
     """
-    if not (type(model).__module__.startswith("transformers.") and _generates(model)) or any(p.is_meta for p in model.parameters()):
+    if not _generates(model) or any(p.is_meta for p in model.parameters()):
         return {}
-    _register_caches()
+    register_caches(model)
     prefill: dict[str, Entry] = {}
     growth = 1.0
     if not model.config.is_encoder_decoder:  # type: ignore[union-attr]
@@ -81,11 +81,13 @@ def _at_length(inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
 
 
 def _generates(model: Any) -> bool:
-    return bool(model.can_generate())
+    return type(model).__module__.startswith("transformers.") and bool(model.can_generate())
 
 
-def _register_caches() -> None:
-    """Tell ``torch.export`` what is in a cache."""
+def register_caches(model: nn.Module) -> None:
+    """Tell ``torch.export`` what is in the cache that a model returns; nothing where it returns none."""
+    if not _generates(model):
+        return
     from transformers.cache_utils import EncoderDecoderCache
     from transformers.integrations.executorch import register_dynamic_cache_export_support
 

@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from compressors.evaluating import evaluating
 from compressors.graph.axes import assign_axes
 from compressors.graph.blocks import Stack, find_stacks
-from compressors.graph.entries import Entry
+from compressors.graph.entries import Entry, register_caches
 from compressors.graph.followable import unfollowed_axes
 from compressors.graph.model_graph import ModelGraph, Operator, Program, Site, TensorInfo
 from compressors.graph.operators import describe
@@ -57,6 +57,7 @@ def trace(
         TraceError: the model cannot be run or exported; says where, and what to change.
     """
     args, kwargs = check_inputs(example_inputs)
+    register_caches(model)
     with evaluating(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         call, args, kwargs = _caller(model, args, kwargs)

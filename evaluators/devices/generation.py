@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +11,11 @@ import numpy as np
 from compressors.graph import ModelGraph, Shapes
 from evaluators.devices.device_model import CostArray
 
-__all__ = ["with_programs"]
+__all__ = ["in_place", "with_programs"]
+
+_PAST = "past_key_values"
+_KEPT = 8
+_appended: OrderedDict[int, tuple[ModelGraph, ModelGraph]] = OrderedDict()
 
 Price = Callable[[ModelGraph, Shapes], dict[str, CostArray]]
 
@@ -36,3 +41,31 @@ def with_programs(price: Price, graph: ModelGraph, shapes: Shapes) -> dict[str, 
     for other in (step["peak_memory_bytes"], read["peak_memory_bytes"]):
         peak = replace(peak, **{end: np.maximum(getattr(peak, end), getattr(other, end)) for end in ("value", "low", "high")})
     return {**costs, "peak_memory_bytes": peak, "ttft_ms": read["latency_ms"], "ms_per_token": step["latency_ms"]}
+
+
+def in_place(graph: ModelGraph) -> ModelGraph:
+    """A decoding step whose cache stays where it is: joining, repeating and reordering it are views. Graphs without a cache as they are."""
+    if not any(name.startswith(_PAST) for name in graph.inputs):
+        return graph
+    if id(graph) not in _appended:
+        # The graph is held so that its id cannot be reused while the entry lives.
+        _appended[id(graph)] = (graph, _appending(graph))
+        while len(_appended) > _KEPT:
+            _appended.popitem(last=False)
+    return _appended[id(graph)][1]
+
+
+def _appending(graph: ModelGraph) -> ModelGraph:
+    tensors, operators = list(graph.tensors), list(graph.operators)
+    held = {i for i, tensor in enumerate(tensors) if tensor.role == "input" and tensor.name.startswith(_PAST)}
+    for position, operator in enumerate(operators):
+        source = next((i for i in operator.inputs if i in held), None)
+        if source is None or operator.op_class not in ("movement", "view"):
+            continue
+        operators[position] = replace(operator, op_class="view")
+        for i in operator.outputs:
+            # Joined with a new token it is longer by that; heads that share a group read the same values.
+            elements = tensors[i].elements if ".cat." in operator.target else tensors[source].elements
+            tensors[i] = replace(tensors[i], elements=elements, alias_of=source)
+            held.add(i)
+    return replace(graph, tensors=tuple(tensors), operators=tuple(operators), _index={})

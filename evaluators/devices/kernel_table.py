@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +18,10 @@ from compressors.targets.storage import effective_granularity
 from evaluators.devices.kernel_time import Product
 from evaluators.devices.rates import PRECISIONS
 
-__all__ = ["KernelTable", "kernel_table"]
+__all__ = ["GEMV", "KernelTable", "kernel_table"]
+
+GEMV = "gemv"
+"""Op class of products of one row by a matrix, in rates that tell them from others."""
 
 Floats = NDArray[np.float64]
 _FLOAT_CLASSES = frozenset(("normalization", "softmax", "activation", "matmul", "attention"))
@@ -105,10 +109,18 @@ class KernelTable:
     @cached_property
     def products(self) -> tuple[Product, ...]:
         """The kernels that multiply, by op class."""
-        multiplying = np.flatnonzero(self.macs.any(axis=1))
+        return self._products([kernel.op_class for kernel in self.kernels])
+
+    @cached_property
+    def row_products(self) -> tuple[Product, ...]:
+        """The same, where a matrix that is multiplied by one row alone is of the class ``gemv``: each weight is used once."""
+        single = (self.macs <= self.weights).all(axis=1)
+        return self._products([GEMV if one and kernel.op_class == "gemm" else kernel.op_class for one, kernel in zip(single, self.kernels, strict=True)])
+
+    def _products(self, op_classes: Sequence[str]) -> tuple[Product, ...]:
         by_class: dict[str, list[int]] = {}
-        for k in multiplying:
-            by_class.setdefault(self.kernels[k].op_class, []).append(int(k))
+        for k in np.flatnonzero(self.macs.any(axis=1)):
+            by_class.setdefault(op_classes[k], []).append(int(k))
         return tuple(self._product(op_class, np.array(kernels)) for op_class, kernels in by_class.items())
 
     def _product(self, op_class: str, kernels: NDArray[np.int64]) -> Product:

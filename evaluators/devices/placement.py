@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from compressors.graph import ModelGraph, Shapes
 from evaluators.devices.device_model import CostArray, DeviceModel, KernelBound
 from evaluators.devices.generation import with_programs
-from evaluators.devices.kernel_table import KernelTable, kernel_table
+from evaluators.devices.kernel_table import KernelTable
 from evaluators.devices.kernel_time import KernelTimes
 from evaluators.devices.memory import Held, placed_peak_bytes
 from evaluators.devices.rates import Rates
@@ -106,7 +106,7 @@ class Placed(DeviceModel):
 
     def bounds(self, graph: ModelGraph, shapes: Shapes | None = None) -> Sequence[KernelBound]:
         """The kernels of one candidate with their units, and the transfers between units."""
-        table = kernel_table(graph, self.units[0].model.target, graph.baseline() if shapes is None else shapes)
+        table = self.units[0].model.table(graph, graph.baseline() if shapes is None else shapes)
         times, placement = self._placed(table)
         where = placement.unit[:, 0]
         names = [self.units[u].name for u in where]
@@ -120,7 +120,7 @@ class Placed(DeviceModel):
         return found
 
     def _cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
-        tables = (kernel_table(graph, self.units[0].model.target, shapes[i : i + _CHUNK]) for i in range(0, len(shapes), _CHUNK))
+        tables = (self.units[0].model.table(graph, shapes[i : i + _CHUNK]) for i in range(0, len(shapes), _CHUNK))
         parts = [self._priced(part) for table in tables for part in table.parts]
         latency, low, high, memory, energy = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(5))
         first = self.units[0].model

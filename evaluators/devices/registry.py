@@ -72,7 +72,8 @@ def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
     known = known_rates(key.device, key.unit, key.runtime, key.threads)
     rates = at_clock(known.rates, 1.0 if key.mode is None else profile.modes[key.mode])
     others = dict.fromkeys(("peak_memory_bytes", "energy_mj"), "spec-only")
-    return Roofline(called or str(key), int(profile.memory_bytes.value), rates, target, known.tier, interval, others, doubt=known.doubt)
+    copies = key.runtime == "onnxruntime" and key.unit == "cpu"
+    return Roofline(called or str(key), int(profile.memory_bytes.value), rates, target, known.tier, interval, others, doubt=known.doubt, copies_cache=copies)
 
 
 def _placed(key: DeviceKey, called: str | None) -> DeviceModel:

@@ -16,8 +16,8 @@ from compressors.targets import Target
 from evaluators.devices.device_model import CostArray, DeviceModel, KernelBound
 from evaluators.devices.doubt import Doubt
 from evaluators.devices.fallback import converted_by_fallback
-from evaluators.devices.generation import with_programs
-from evaluators.devices.kernel_table import KernelTable, kernel_table
+from evaluators.devices.generation import in_place, with_programs
+from evaluators.devices.kernel_table import GEMV, KernelTable, kernel_table
 from evaluators.devices.kernel_time import KernelTimes, Load, kernel_times
 from evaluators.devices.memory import peak_bytes, resident_bits
 from evaluators.devices.rates import PRECISIONS, Rates
@@ -42,6 +42,7 @@ class Roofline(DeviceModel):
     """Prices candidates with ``rates``; ``target`` decides the kernels and what they compute in.
 
     ``tier`` holds for every metric that ``other_tiers`` does not name. ``doubt`` replaces the interval of the latency where it depends on the candidate.
+    ``copies_cache``: whether a step of decoding returns its cache as new tensors, as exported to ONNX Runtime; other engines append to theirs in place.
     """
 
     key: str
@@ -52,13 +53,14 @@ class Roofline(DeviceModel):
     interval: Interval
     other_tiers: Mapping[str, str] = field(default_factory=dict)
     doubt: Doubt | None = None
+    copies_cache: bool = True
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate; of models that generate also those of ``GENERATING``."""
         return with_programs(self._cost, graph, shapes)
 
     def _cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
-        tables = (kernel_table(graph, self.target, shapes[i : i + _CHUNK]) for i in range(0, len(shapes), _CHUNK))
+        tables = (self.table(graph, shapes[i : i + _CHUNK]) for i in range(0, len(shapes), _CHUNK))
         parts = [self._priced(part) for table in tables for part in table.parts]
         latency, memory, energy, width = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(4))
         found = {
@@ -73,8 +75,12 @@ class Roofline(DeviceModel):
 
     def bounds(self, graph: ModelGraph, shapes: Shapes | None = None) -> Sequence[KernelBound]:
         """The kernels of one candidate, the uncompressed model where None; those that it does not have are left out."""
-        table = kernel_table(graph, self.target, graph.baseline() if shapes is None else shapes)
+        table = self.table(graph, graph.baseline() if shapes is None else shapes)
         return bounds_of(table, self.times(table))
+
+    def table(self, graph: ModelGraph, shapes: Shapes) -> KernelTable:
+        """The kernels of candidates as the runtime executes them."""
+        return kernel_table(graph if self.copies_cache else in_place(graph), self.target, shapes)
 
     def _priced(self, table: KernelTable) -> tuple[Floats, Floats, Floats, Floats]:
         times = self.times(table)
@@ -92,7 +98,7 @@ class Roofline(DeviceModel):
         converted = table.requantized if "int8_dynamic" in rates.compute else table.requantized + table.quantized_at_run_time
         load = Load(
             tuple(k.op_class for k in table.kernels),
-            table.products,
+            table.row_products if any(GEMV in rated for rated in rates.compute.values()) else table.products,
             table.integer,
             table.computes_integers,
             table.moved,

@@ -33,9 +33,9 @@ const bounds = (p) => {
   };
   compared(found.decode ? "one forward pass" : "one inference", (of) => of);
   compared("one token", (of) => of.decode);
-  const body = el("tbody"), units = Boolean(found.units), of = found.decode || found;
+  const body = el("tbody"), of = found.decode || found;
   for (const k of of.kernels)
-    body.append(el("tr", {}, el("td", { class: "kernel" }, k.module || k.name), ...(units ? [el("td", {}, k.unit || "")] : []), el("td", {}, k.bound), el("td", { class: "number" }, `${digits(k.ms)} ms`), el("td", { class: "number" }, `${Math.round(100 * k.share)} %`)));
+    body.append(el("tr", {}, el("td", { class: "kernel" }, k.module || k.name, el("small", {}, k.unit ? `${k.bound}, ${k.unit}` : k.bound)), el("td", { class: "number" }, `${digits(k.ms)} ms`, el("small", {}, `${Math.round(100 * k.share)} %`))));
   parts.push(el("p", { class: "muted stack-title" }, `slowest kernels${found.decode ? " of a token" : ""}`), el("div", { class: "scroll" }, el("table", {}, body)));
   return parts;
 };

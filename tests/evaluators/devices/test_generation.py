@@ -9,6 +9,7 @@ import pytest
 
 from compressors.graph import ModelGraph, Shapes, generation_entries, trace
 from evaluators.devices import device_named
+from evaluators.devices.generation import in_place
 from evaluators.devices.profile import load_profile
 from tests.conformance.families import build
 
@@ -94,3 +95,32 @@ def test_a_server_answers_after_a_round_trip_and_streams_then(llama: ModelGraph)
 def test_other_models_have_no_tokens(graph: ModelGraph, device: Callable[..., Any]) -> None:
     assert not {"ttft_ms", "ms_per_token"} & set(device("raspberry-pi-5").cost(graph, graph.baseline()))
     assert not {"ttft_ms", "ms_per_token"} & set(costs(traced("t5"))), "an encoder-decoder reads in another program"
+
+
+def moved(graph: ModelGraph, model: Any) -> float:
+    """Elements that the kernels of a step read and write beside their weights."""
+    return float(model.table(graph.by_program["decode"], graph.baseline()).moved.sum())
+
+
+def test_only_onnx_runtime_copies_the_cache_in_every_step() -> None:
+    short, long = traced(prompt_tokens=10), traced(prompt_tokens=1010)
+    copying, appending = (device_named(f"cortex-a53-2gb/{runtime}").model for runtime in ("onnxruntime", "litert"))  # type: ignore[attr-defined]
+    # Keys and values of 4 groups of 4, 2 layers: read once where heads share them, and beside them scores and masks.
+    cache = 2 * 2 * 4 * 4 * 1000
+    assert cache <= moved(long, appending) - moved(short, appending) < 2 * cache
+    assert moved(long, copying) - moved(short, copying) > 4 * cache
+    step = long.by_program["decode"]
+    assert appending.target.stored_bytes(in_place(step), step.baseline()) == copying.target.stored_bytes(step, step.baseline())
+    assert in_place(step) is in_place(step)
+    assert in_place(long) is long
+
+
+def test_rates_may_tell_products_of_one_row_from_others(llama: ModelGraph) -> None:
+    model = device_named("cortex-a53-2gb/onnxruntime").model  # type: ignore[attr-defined]
+    slow = {p: {**table, "gemv": table["gemm"].model_copy(update={"gmacs": table["gemm"].gmacs / 50})} for p, table in model.rates.compute.items()}
+    before, after = (m.cost(llama, llama.baseline()) for m in (model, replace(model, rates=model.rates.model_copy(update={"compute": slow}))))
+    assert after["ms_per_token"].value > 2 * before["ms_per_token"].value
+    assert after["ttft_ms"].value == before["ttft_ms"].value
+    table = model.table(llama.by_program["decode"], llama.baseline())
+    assert {p.op_class for p in table.products} - {"attention", "matmul"} == {"gemm"}
+    assert {p.op_class for p in table.row_products} - {"attention", "matmul"} == {"gemv"}
