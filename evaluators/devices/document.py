@@ -26,7 +26,8 @@ or where the study's target is meant. `ncnn` and `qnn_dlc` can be priced, not ex
 
 Tiers: `public-calibrated` rates were fitted to published measurements of that device and runtime; `transferred` ones to another runtime of it, or to another
 device with the same processor; `spec-only` ones are data sheet peaks times efficiencies pooled over other devices, believed (90 %) within 0.4 to 2.5 times the
-value. What is computed in a precision that the unit does not have uses a fallback. The kernels are those of ONNX Runtime for every runtime.
+value. What is computed in a precision that the unit does not have uses a fallback, and pays for converting activations where that crosses between floats and
+integers; float networks run in half precision on a neural processor. The kernels are those of ONNX Runtime for every runtime.
 Energy is an estimate everywhere: power at rest for the whole inference, plus multiply-accumulates and bytes, capped at what the device can draw for ever.
 
 A profile of your own: write a YAML or JSON file like those (`compareto devices show FILE` checks it) and set `COMPARETO_PROFILES` to the file or its folder;

@@ -18,6 +18,9 @@ __all__ = ["KnownRates", "known_rates"]
 _TRANSFER = 0.3
 """Standard deviation of the logarithm of how much a runtime gains on one device more than on others: an estimate, no public data compares two on many cpus."""
 
+_UNSEEN = 1.5
+"""How much wider an interval is in a precision that was not measured on the device: its rates then follow from the other precision and other devices."""
+
 
 @dataclass(frozen=True, slots=True)
 class KnownRates:
@@ -34,7 +37,7 @@ def known_rates(device: str, unit: str, runtime: str, threads: int | None) -> Kn
     own = fitted_runtime(profile, f"{unit}/{runtime}")
     if own is not None:
         rates = _fitted(device, profile, unit, runtime, threads, own, 1.0)
-        return KnownRates(rates, "public-calibrated", _doubt(unit, runtime, threads, 0.0, rates))
+        return KnownRates(rates, "public-calibrated", _doubt(unit, runtime, threads, 0.0, rates, own))
     source, clock = (profile, 1.0) if profile.like is None else (load_profile(profile.like.device), profile.like.clock)
     for key in {**profile.fitted, **source.fitted}:
         measured_unit, _, measured_runtime = key.partition("/")
@@ -48,14 +51,14 @@ def known_rates(device: str, unit: str, runtime: str, threads: int | None) -> Kn
                 rates = _fitted(device, profile, unit, runtime, threads, fitted, faster)
             else:
                 rates = _transferred(device, profile, unit, runtime, measured_runtime, threads, fitted, faster)
-            return KnownRates(rates, "transferred", _doubt(unit, measured_runtime, threads, _TRANSFER / 2 if same else _TRANSFER, rates))
+            return KnownRates(rates, "transferred", _doubt(unit, measured_runtime, threads, _TRANSFER / 2 if same else _TRANSFER, rates, fitted))
     return KnownRates(rates_of(device, unit, runtime, threads), "spec-only", None)
 
 
-def _doubt(unit: str, runtime: str, threads: int | None, more: float, rates: Rates) -> Doubt:
+def _doubt(unit: str, runtime: str, threads: int | None, more: float, rates: Rates, fitted: FittedRuntime) -> Doubt:
     prior, key = pooled_prior(f"{unit}/{runtime}"), f"{unit}/{runtime}"
     group = "1" if threads == 1 or unit != "cpu" else "2+"
-    factors = {precision: factor_of(key, group, precision) for precision in ("fp32", "int8")}
+    factors = {precision: factor_of(key, group, precision) * (1.0 if precision in fitted.error else _UNSEEN) for precision in ("fp32", "int8")}
     return Doubt(prior.spread, float(np.hypot(prior.residual, more)), factors["fp32"], factors["int8"], form_of(unit), rates.overhead_ms)
 
 

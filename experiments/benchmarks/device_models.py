@@ -1,13 +1,16 @@
 """Are latencies of devices that are not at hand right? Networks or devices are held out of public measurements, predicted, and compared.
 
     python experiments/benchmarks/device_models.py --measurements ncnn_bench.csv --layers ncnn_layers.json
+    python experiments/benchmarks/device_models.py --measurements aihub_perf.csv --layers aihub_layers.json      # written by aihub_networks.py
 
 Networks are held out one by one, each with its 8-bit twin. Devices are held out an eighth at a time and predicted from one measured network each. ``median``
 columns are medians over devices, as a device's user sees them; the others pool rows. Exit status 1 where, with networks held out, the model errs by more than
-0.6 of what multiply-accumulates alone do (any group of a cpu's rows, all rows of a gpu), or a 90 % interval holds less than 86 % or more than 94 % of a group.
+0.6 of what multiply-accumulates alone do (any group of a cpu's or npu's rows, all rows of a gpu), or a 90 % interval holds less than 86 % or more than 94 %
+of a group.
 """
 
 import argparse
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -70,7 +73,7 @@ def table(result: Validation) -> bool:
                 f"{result.measured.settings[0].unit} {way:<11}{kind:<7}{known.sum():>6} |{mape:>12.1%}{within:>8.0%}{tau:>6.2f} |{errors.mean():>7.1%}"
                 f"{np.median(errors):>8.1%}{(errors <= 0.1).mean():>8.0%}{inside:>6.0%} |{against['macs']:>9.2f}{against['parameters']:>15.2f}"
             )
-            judged = result.measured.settings[0].unit == "cpu" or (way, kind) == ("all", "both")
+            judged = result.measured.settings[0].unit != "gpu" or (way, kind) == ("all", "both")
             holds &= bool((against["macs"] <= _RATIO or not judged) and _COVERAGE[0] <= inside <= _COVERAGE[1])
     return holds
 
@@ -80,7 +83,7 @@ def noise(measured: Measurements) -> None:
     spreads = []
     for i, setting in enumerate(measured.settings):
         for j, other in enumerate(measured.settings[:i]):
-            if (setting.device, setting.unit, setting.gpu, setting.threads, setting.cores) == (other.device, other.unit, other.gpu, other.threads, other.cores):
+            if dataclasses.replace(setting, run=0) == dataclasses.replace(other, run=0):
                 ratio = np.log(measured.ms[i] / measured.ms[j])
                 spreads.append(np.nanmean(np.abs(ratio - np.nanmedian(ratio))))
     if spreads:

@@ -10,7 +10,7 @@ import yaml
 
 from compressors.errors import UserError
 from evaluators.devices.fitted import FittedRuntime, FittedSetting, fitted_runtime, write_fitted
-from evaluators.devices.fitting.forms import PROCESSOR
+from evaluators.devices.fitting.forms import ACCELERATOR, PROCESSOR, Form
 from evaluators.devices.profile import load_profile, profile_path
 
 
@@ -22,9 +22,12 @@ def runtime(*settings: FittedSetting) -> FittedRuntime:
     return FittedRuntime(source="a test", rows=25, networks=25, error={"fp32": 0.1}, settings=settings)
 
 
-def test_rates_and_costs_say_the_same() -> None:
-    costs = np.random.default_rng(0).uniform(0.01, 10, len(PROCESSOR.features))
-    assert FittedSetting.of(costs, threads=1).costs() == pytest.approx(costs, rel=6e-3)
+@pytest.mark.parametrize("form", [PROCESSOR, ACCELERATOR])
+def test_rates_and_costs_say_the_same(form: Form) -> None:
+    costs = np.random.default_rng(0).uniform(0.01, 10, len(form.features))
+    found = FittedSetting.of(costs, form, threads=1)
+    assert found.form is form
+    assert found.costs() == pytest.approx(costs, rel=6e-3)
 
 
 def test_the_nearest_setting_has_the_threads_before_the_cores() -> None:
@@ -51,6 +54,15 @@ def test_the_block_is_replaced_and_the_rest_of_the_file_stays(tmp_path: Path) ->
     assert found is not None
     assert [s.threads for s in found.settings] == [4]
     assert fitted_runtime(profile, "npu/ncnn") is None
+
+
+def test_a_neural_processor_needs_the_cost_of_an_inference(tmp_path: Path) -> None:
+    path = Path(shutil.copy(profile_path("amlogic-s805"), tmp_path))
+    write_fitted(path, {"npu/litert": runtime(FittedSetting.of(np.array(list(ACCELERATOR.typical.values())), ACCELERATOR, threads=1))})
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(", inference_ms: 0.1", ""), encoding="utf-8")
+    with pytest.raises(UserError, match=r"fitted\.npu/litert: settings\.0: inference_ms is missing"):
+        fitted_runtime(load_profile(str(path)), "npu/litert")
 
 
 def _without(data: Any) -> None:

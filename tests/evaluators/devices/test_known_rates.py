@@ -43,3 +43,22 @@ def test_a_device_like_a_measured_one_is_slower_by_its_clock() -> None:
 def test_the_model_has_the_tier() -> None:
     assert device_named("raspberry-pi-4/ncnn:1t").tier == "public-calibrated"
     assert device_named("raspberry-pi-4/litert").tier == "transferred"
+
+
+def test_a_neural_processor_is_known_from_every_runtime_that_its_compiler_serves() -> None:
+    measured, sibling = known_rates("sa8295p", "npu", "litert", None), known_rates("sa8295p", "npu", "onnxruntime", None)
+    assert (measured.tier, sibling.tier) == ("public-calibrated", "transferred")
+    assert measured.rates.overhead_ms > 0
+    assert sibling.rates.compute == measured.rates.compute
+    assert measured.rates.runs_as("fp32") == "fp16"
+    fp16, int8 = (measured.rates.compute[p]["pointwise"].gmacs for p in ("fp16", "int8"))
+    assert 1.5 < int8 / fp16 < 10
+    assert known_rates("snapdragon-8-gen-3", "npu", "litert", None).tier == "transferred"
+
+
+def test_a_precision_that_was_not_measured_has_a_wider_interval() -> None:
+    both, integers = (known_rates(device, "npu", "litert", None).doubt for device in ("galaxy-s24", "dragonwing-q-6690"))
+    assert both is not None
+    assert integers is not None
+    assert integers.fp32 > both.fp32
+    assert integers.int8 == both.int8

@@ -6,24 +6,34 @@ import numpy as np
 import pytest
 
 from evaluators.devices.fitting.features import milliseconds, rates_from, work
-from evaluators.devices.fitting.forms import PROCESSOR
+from evaluators.devices.fitting.forms import ACCELERATOR, PROCESSOR, Form
 from evaluators.devices.fitting.layers import PRODUCTS, MeasuredKernel, read_layers
 
 
-def test_the_roofline_gives_what_the_fit_sees(benchmark_files: Callable[..., object]) -> None:
+@pytest.mark.parametrize("form", [PROCESSOR, ACCELERATOR])
+def test_the_roofline_gives_what_the_fit_sees(benchmark_files: Callable[..., object], form: Form) -> None:
     _, layers = benchmark_files()  # type: ignore[misc]
-    costs = np.array(list(PROCESSOR.typical.values())) * np.random.default_rng(1).uniform(0.5, 2, len(PROCESSOR.features))
-    rates = rates_from(costs)
+    costs = np.array(list(form.typical.values())) * np.random.default_rng(1).uniform(0.5, 2, len(form.features))
+    rates = rates_from(costs, form)
     for kernels in read_layers(layers).values():
-        assert milliseconds(kernels, rates) == pytest.approx(float(work(kernels) @ costs), rel=1e-9)
+        assert milliseconds(kernels, rates, form) == pytest.approx(float(work(kernels, form) @ costs), rel=1e-9)
 
 
+@pytest.mark.parametrize("form", [PROCESSOR, ACCELERATOR])
 @pytest.mark.parametrize("op_class", PRODUCTS)
 @pytest.mark.parametrize("integer", [False, True])
-def test_every_product_has_a_rate_even_where_none_was_measured(op_class: str, integer: bool) -> None:
-    kernels = (MeasuredKernel(op_class, 1e8, 1e4, 1e5, 1e5, integer, 0, 1),)
-    costs = np.array(list(PROCESSOR.typical.values()))
-    assert milliseconds(kernels, rates_from(costs)) == pytest.approx(float(work(kernels) @ costs), rel=1e-9)
+def test_every_product_has_a_rate_even_where_none_was_measured(op_class: str, integer: bool, form: Form) -> None:
+    kernels = (MeasuredKernel(op_class, 1e8, 1e4, 1e5, 1e5, integer, 1e3, 1),)
+    costs = np.array(list(form.typical.values()))
+    assert milliseconds(kernels, rates_from(costs, form), form) == pytest.approx(float(work(kernels, form) @ costs), rel=1e-9)
+
+
+def test_a_neural_processor_pays_for_images_of_three_channels() -> None:
+    def cost(channels: int) -> float:
+        kernel = MeasuredKernel("conv", 9 * channels * 64 * 112**2, 9 * channels * 64, channels * 224**2, 64 * 112**2, False, 0, 1)
+        return float(work((kernel,), ACCELERATOR)[ACCELERATOR.features.index("macs.conv")]) / channels
+
+    assert cost(3) > 5 * cost(8)
 
 
 def test_an_edge_pays_for_whole_tiles() -> None:
