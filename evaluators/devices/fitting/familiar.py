@@ -21,7 +21,7 @@ from evaluators.devices.fitting.processors import kind_of
 from evaluators.devices.fitting.setting import Setting
 from evaluators.devices.fitting.validation import threads_group
 
-__all__ = ["ENOUGH_SETTINGS", "Familiar", "by_threads", "circumstances", "fit_familiar"]
+__all__ = ["Familiar", "by_threads", "circumstances", "fit_familiar", "well_known"]
 
 Floats = NDArray[np.float64]
 _NOISE = 0.05
@@ -31,8 +31,9 @@ _PRIOR_WEIGHT = 30.0
 _RIDGE = 30.0
 """How many settings the expectation counts for that threads and processors change nothing between networks."""
 _ITERATIONS = 25
-ENOUGH_SETTINGS = 34
-"""In so many settings a network must have been measured."""
+_ENOUGH = {"npu": 12}
+_ENOUGH_ELSEWHERE = 34
+"""In so many settings a network must have been measured; fewer where all are of one maker and one compiler, so that networks compare alike."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Familiar:
                     errors[network] = float(np.nanmean(np.minimum(missed, 1.0)))
             chosen.append(min(errors, key=lambda network: errors[network]))
         return chosen
+
+
+def well_known(ms: Floats, unit: str) -> bool:
+    """Whether every network of ``ms``, ``[settings, networks]``, was measured in enough of these settings."""
+    return bool((np.isfinite(ms).sum(axis=0) >= _ENOUGH.get(unit, _ENOUGH_ELSEWHERE)).all())
 
 
 def circumstances(settings: Sequence[Setting]) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compressors.errors import UserError
 from evaluators.devices.fitted import FittedRuntime, FittedSetting, Pooled, write_fitted, write_pooled
-from evaluators.devices.fitting.familiar import ENOUGH_SETTINGS, Familiar, by_threads, circumstances, fit_familiar
+from evaluators.devices.fitting.familiar import Familiar, by_threads, circumstances, fit_familiar, well_known
 from evaluators.devices.fitting.features import design
 from evaluators.devices.fitting.forms import form_of
 from evaluators.devices.fitting.intervals import conformal_factor
@@ -119,7 +119,7 @@ def _familiar(prior: Prior, work: Floats, measured: Measurements) -> tuple[dict[
     learned: dict[str, Familiar] = {}
     first: dict[str, tuple[str, ...]] = {}
     for threads, rows in by_threads(measured.settings).items():
-        if (np.isfinite(measured.ms[rows]).sum(axis=0) >= ENOUGH_SETTINGS).all():
+        if well_known(measured.ms[rows], measured.settings[0].unit):
             learned[threads] = fit_familiar(prior, work, measured.ms[rows], about[rows])
             order = learned[threads].order(about[rows], measured.ms[rows], _FIRST)
             first[threads] = tuple(measured.networks[i] for i in order)

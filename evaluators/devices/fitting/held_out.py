@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from compressors.errors import UserError
 from evaluators.devices.fitting.anchors import choose_anchors, preferred
 from evaluators.devices.fitting.baselines import counts, proportional
-from evaluators.devices.fitting.familiar import ENOUGH_SETTINGS, by_threads, circumstances, fit_familiar
+from evaluators.devices.fitting.familiar import by_threads, circumstances, fit_familiar, well_known
 from evaluators.devices.fitting.features import design
 from evaluators.devices.fitting.forms import form_of
 from evaluators.devices.fitting.intervals import conformal_factor, scale
@@ -25,6 +25,8 @@ Floats = NDArray[np.float64]
 Cells = NDArray[np.bool_]
 Networks = Mapping[str, Sequence[MeasuredKernel]]
 _DEVICE_FOLDS = 8
+_SAME = 5
+"""Rows that two devices must share to be taken as one."""
 _SPARE = 2
 """Anchors are looked for among so many more networks than needed, since not every device has run all."""
 _ENOUGH = 40
@@ -57,7 +59,7 @@ def devices_held_out(measured: Measurements, networks: Networks, anchors: int) -
     """
     form = form_of(measured.settings[0].unit)
     about, kinds, work = covariates(measured.settings), circumstances(measured.settings), design(networks, measured.networks, form)
-    devices = [s.device for s in measured.settings]
+    devices = _distinct(measured)
     number = {device: i % _DEVICE_FOLDS for i, device in enumerate(_several(devices, "devices"))}
     fold_of = np.array([number[device] for device in devices])
     predicted, scales = (np.full(measured.ms.shape, np.nan) for _ in range(2))
@@ -71,7 +73,7 @@ def devices_held_out(measured: Measurements, networks: Networks, anchors: int) -
         for same in by_threads(measured.settings).values():
             seen, unseen = np.intersect1d(rest, same), np.intersect1d(rows, same)
             # What so many other devices have run is known better than its kernels alone say.
-            if len(unseen) and (np.isfinite(measured.ms[seen]).sum(axis=0) >= ENOUGH_SETTINGS).all():
+            if len(unseen) and well_known(measured.ms[seen], measured.settings[0].unit):
                 learned = fit_familiar(prior, work, measured.ms[seen], kinds[seen])
                 order = learned.order(kinds[seen], measured.ms[seen], anchors + _SPARE)
                 chosen[unseen] = [preferred(order, measured.ms[i], chosen[i]) for i in unseen]
@@ -79,6 +81,17 @@ def devices_held_out(measured: Measurements, networks: Networks, anchors: int) -
                 predicted[unseen] = np.exp(logs)
     folds = [np.broadcast_to((fold_of == k)[:, None], measured.ms.shape) for k in sorted(set(number.values()))]
     return _validation(measured, networks, predicted, scales, folds, chosen)
+
+
+def _distinct(measured: Measurements) -> list[str]:
+    """The device of each setting; one that has the very rows of another, which stood in for it when it was measured, is that one."""
+    named: dict[str, str] = {}
+    for i, setting in enumerate(measured.settings):
+        for j, other in enumerate(measured.settings[:i]):
+            both = np.isfinite(measured.ms[i]) & np.isfinite(measured.ms[j])
+            if setting.device != other.device and both.sum() >= _SAME and np.array_equal(measured.ms[i, both], measured.ms[j, both]):
+                named.setdefault(setting.device, named.get(other.device, other.device))
+    return [named.get(s.device, s.device) for s in measured.settings]
 
 
 def _several(keys: Sequence[str], what: str) -> list[str]:

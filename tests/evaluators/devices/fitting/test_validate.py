@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -66,3 +67,11 @@ def test_what_cannot_be_held_out_is_said(measured: Any) -> None:
         validate(found, networks, "devices")
     with pytest.raises(UserError, match=r"'network' is not known.*did you mean 'networks'"):
         validate(found, networks, "network")
+
+
+def test_a_device_that_stood_in_for_another_is_held_out_with_it(measured: Any) -> None:
+    found, networks = measured()
+    rows = [i for i, s in enumerate(found.settings) if s.device == "slow"]
+    settings = (*found.settings, *(dataclasses.replace(found.settings[i], device="proxy") for i in rows))
+    (result,) = validate(type(found)(settings, found.networks, np.concatenate([found.ms, found.ms[rows]]), 0), networks, "devices", 1)
+    assert np.array_equal(result.predicted[rows], result.predicted[len(found.settings) :])
