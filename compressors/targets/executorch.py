@@ -39,7 +39,7 @@ class ExecuTorch(Target):
 
     def kernels(self, graph: ModelGraph) -> tuple[Kernel, ...]:
         """Batch norm and activation go into the convolution or matrix product that they follow; a residual addition is a kernel of its own."""
-        return fused_kernels(graph, ("normalization", "activation", "view"))
+        return fused_kernels(graph, lambda lead, operator: operator.op_class in ("normalization", "activation", "view"))
 
     def compute_precision(self, weight_bits: Integers, activation_bits: Integers, granularity: Integers, dynamic: NDArray[np.bool_]) -> NDArray[np.str_]:  # noqa: ARG002 - it depends on the bits alone
         """Integer arithmetic where both sides are at most 8 bits wide, else fp32, whatever is stored."""

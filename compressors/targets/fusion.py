@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from compressors.graph.model_graph import ModelGraph, Operator
 from compressors.graph.polynomial import Polynomial
 from compressors.targets.target import Kernel
@@ -13,12 +15,16 @@ _FUSED_BEHIND = ("normalization", "activation", "elementwise", "view")
 _FREE = ("view",)
 
 
-def fused_kernels(graph: ModelGraph, fused: tuple[str, ...] = _FUSED_BEHIND) -> tuple[Kernel, ...]:
-    """Batch norm, activation and residual addition go into the convolution or matrix product that they follow; in execution order.
+def _everything(lead: str, operator: Operator) -> bool:  # noqa: ARG001 - a rule's form
+    return operator.op_class in _FUSED_BEHIND
+
+
+def fused_kernels(graph: ModelGraph, fuses: Callable[[str, Operator], bool] = _everything) -> tuple[Kernel, ...]:
+    """What goes into the convolution or matrix product that it follows, as batch norm, activation and residual addition may; in execution order.
 
     Args:
         graph: any.
-        fused: classes of operators that the runtime computes with what they follow.
+        fuses: whether the runtime computes an operator with what it follows, whose class is the first argument.
     """
     groups: list[list[Operator]] = []
     owner: dict[int, int] = {}
@@ -34,7 +40,7 @@ def fused_kernels(graph: ModelGraph, fused: tuple[str, ...] = _FUSED_BEHIND) -> 
         lead = groups[behind][0].op_class if behind is not None else ""
         norm_after_gemm = operator.op_class == "normalization" and lead == "gemm"
         single = bool(activations) and readers.get(activations[0], 0) == 1
-        if behind is not None and lead in _CONTRACTIONS and operator.op_class in fused and single and not norm_after_gemm:
+        if behind is not None and lead in _CONTRACTIONS and fuses(lead, operator) and single and not norm_after_gemm:
             groups[behind].append(operator)
             where = behind
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from compressors.graph.model_graph import ModelGraph
+from compressors.graph.model_graph import ModelGraph, Operator
 from compressors.graph.shapes import Shapes
 from compressors.targets.fusion import fused_kernels
 from compressors.targets.site_spec import SiteSpec
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["OnnxRuntime"]
 
 
+_SIMPLE_ACTIVATIONS = ("relu", "relu_", "relu6", "relu6_", "hardtanh", "hardtanh_", "clamp", "leaky_relu", "leaky_relu_", "sigmoid", "tanh", "hardsigmoid")
+
+
+def _fuses(lead: str, operator: Operator) -> bool:
+    if operator.op_class == "activation":
+        return operator.target.split(".")[1] in _SIMPLE_ACTIVATIONS
+    return operator.op_class in ("normalization", "view") or (operator.op_class == "elementwise" and lead != "gemm")
+
+
 class OnnxRuntime(Target):
     """The CPU execution provider of ONNX Runtime.
 
@@ -35,8 +44,8 @@ class OnnxRuntime(Target):
     name: ClassVar[str] = "onnxruntime"
 
     def kernels(self, graph: ModelGraph) -> tuple[Kernel, ...]:
-        """Batch norm, activation and residual addition go into the convolution or matrix product that they follow."""
-        return fused_kernels(graph)
+        """Batch norm and simple activations go into the convolution or matrix product that they follow, residual additions into convolutions only."""
+        return fused_kernels(graph, _fuses)
 
     def compute_precision(self, weight_bits: Integers, activation_bits: Integers, granularity: Integers, dynamic: NDArray[np.bool_]) -> NDArray[np.str_]:
         """Integer arithmetic where both sides are at most 8 bits wide; packed weights where they have groups and ranges are taken at run time; else fp32."""

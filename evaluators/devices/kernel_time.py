@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 
 from evaluators.devices.rates import BLOCK, PRECISIONS, Rate, Rates
 
-__all__ = ["KernelTimes", "Load", "Product", "arithmetic_name", "kernel_times", "slowdown"]
+__all__ = ["ODD", "KernelTimes", "Load", "Product", "arithmetic_name", "kernel_times", "odd", "slowdown"]
 
 Floats = NDArray[np.float64]
-_HALVES = (("half_depth", "depth"), ("half_width", "width"), ("half_rows", "rows"), ("half_outputs", "outputs"))
+_HALVES = (("half_depth", "depth"), ("half_width", "width"), ("half_rows", "rows"), ("half_side", "side"), ("half_outputs", "outputs"))
 _MISALIGNED = (("misaligned_width", "width"), ("misaligned_depth", "depth"))
+ODD = "_odd"
+"""Appended to the op class of convolutions whose channels are not whole blocks, where a runtime has other kernels for them."""
+_INPUT_BLOCK = 4
+_KERNEL_AREAS = {"conv3x3": (9,), "conv": (49, 25, 9, 1), "pointwise": (1,)}
 _MOST_WASTE = 4.0
 """A tile of Winograd's algorithm saves about this much arithmetic; where padding to whole tiles would cost more, runtimes compute directly."""
 
@@ -44,6 +48,12 @@ class Product:
     rows: Floats
     arithmetics: tuple[tuple[int, bool], ...]
     which: NDArray[np.int64]
+
+    @property
+    def side(self) -> Floats:
+        """Of the feature maps of convolutions, which are taken as square."""
+        found: Floats = np.sqrt(np.maximum(self.rows, 1.0))
+        return found
 
     @staticmethod
     def of(
@@ -123,8 +133,12 @@ def kernel_times(load: Load, rates: Rates) -> KernelTimes:
     launch = launch_us * load.launches * 1e-3 + conversion
     compute = np.zeros_like(memory)
     for product in load.products:
-        chosen = [rates.rate(PRECISIONS[p], product.op_class, dynamic=dynamic) for p, dynamic in product.arithmetics]
-        compute[product.kernels] = _compute_ms(chosen, product)
+        compute[product.kernels] = _compute_ms(_rates(rates, product), product)
+        if rates.distinguishes(product.op_class + ODD):
+            other = odd(product) & ~load.computes_integers[product.kernels]
+            compute[product.kernels] = np.where(other, _compute_ms(_rates(rates, product, ODD), product), compute[product.kernels])
+            started = rates.launch(product.op_class + ODD) * load.launches[product.kernels] * 1e-3 + conversion[product.kernels]
+            launch[product.kernels] = np.where(other, started, launch[product.kernels])
     if rates.correction:
         factor = _correction(load, rates)
         compute, memory, launch = compute * factor, memory * factor, launch * factor
@@ -134,9 +148,34 @@ def kernel_times(load: Load, rates: Rates) -> KernelTimes:
 def _correction(load: Load, rates: Rates) -> Floats:
     factor: Floats = np.where(load.computes_integers, *(np.array([rates.corrected(c, name) for c in load.op_classes])[:, None] for name in ("int8", "fp32")))
     for product in load.products:
-        of = np.array([rates.corrected(product.op_class, arithmetic_name(p, dynamic=dynamic)) for p, dynamic in product.arithmetics])
-        factor[product.kernels] = of[product.which]
+        factor[product.kernels] = _corrections(rates, product)[product.which]
+        if rates.distinguishes(product.op_class + ODD):
+            factor[product.kernels] = np.where(odd(product), _corrections(rates, product, ODD)[product.which], factor[product.kernels])
     return factor
+
+
+def odd(product: Product) -> NDArray[np.bool_]:
+    """Whether convolutions have channels that ONNX Runtime's blocked kernels do not take: of a depthwise one, not whole blocks; else, to read, not fours.
+
+    Fewer channels than a block, as an image has, are read as they are. The area of a kernel is not known: it is taken as the largest usual one that divides.
+    """
+    if product.op_class == "depthwise":
+        return np.asarray(np.rint(product.width) % BLOCK != 0)
+    depth = np.rint(product.depth)
+    channels = np.zeros_like(depth)
+    for area in reversed(_KERNEL_AREAS.get(product.op_class, ())):
+        channels = np.where(depth % area == 0, depth / area, channels)
+    return np.asarray((channels >= BLOCK) & (channels % _INPUT_BLOCK != 0))
+
+
+def _corrections(rates: Rates, product: Product, form: str = "") -> Floats:
+    """Of each of ``product.arithmetics``; integers have no form of their own for odd channels."""
+    names = [arithmetic_name(p, dynamic=dynamic) for p, dynamic in product.arithmetics]
+    return np.array([rates.corrected(product.op_class + (form if name == "fp32" else ""), name) for name in names])
+
+
+def _rates(rates: Rates, product: Product, form: str = "") -> list[Rate]:
+    return [rates.rate(PRECISIONS[p], product.op_class, form, dynamic=dynamic) for p, dynamic in product.arithmetics]
 
 
 def arithmetic_name(precision: int, *, dynamic: bool) -> str:
@@ -166,11 +205,12 @@ def slowdown(product: Product, coefficients: Mapping[str, Floats]) -> Floats:
     for misaligned, size in _MISALIGNED:
         if misaligned in coefficients:
             sizes = getattr(product, size)
-            odd = np.isfinite(sizes) & (np.rint(np.minimum(sizes, 1e9)) % BLOCK != 0)
-            factor *= np.where(odd, np.maximum(coefficients[misaligned], 1.0), 1.0)
+            partial = np.isfinite(sizes) & (np.rint(np.minimum(sizes, 1e9)) % BLOCK != 0)
+            more = (np.maximum(coefficients[misaligned], 1.0) - 1) * np.minimum(BLOCK / np.maximum(sizes, 1.0), 1.0)
+            factor *= np.where(partial, 1 + more, 1.0)
     if "tile" in coefficients:
-        # Feature maps are taken as square; an edge that is not a whole number of tiles pays for the next one.
-        side = np.sqrt(np.maximum(product.rows, 1.0))
+        # An edge that is not a whole number of tiles pays for the next one.
+        side = product.side
         tile = np.maximum(coefficients["tile"], 1e-9)
         padded = np.minimum((np.ceil(side / tile - 1e-6) * tile / side) ** 2, _MOST_WASTE)
         factor *= np.where(coefficients["tile"] > 0, padded, 1.0)

@@ -19,8 +19,8 @@ _STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 class Rate(pydantic.BaseModel):
     """Speed of one op class in one precision, and the sizes at which it is half of that.
 
-    A kernel is a product of ``[rows, depth]`` by ``[depth, width]``; each size s contributes a factor s / (s + half). 1e9 multiply-accumulates a second.
-    A width (depth) that is not a multiple of ``BLOCK`` makes it slower by the factor ``misaligned_width`` (``misaligned_depth``).
+    A kernel is a product of ``[rows, depth]`` by ``[depth, width]``; each size s contributes a factor s / (s + half), the side of its feature maps too. 1e9 multiply-accumulates a second.
+    The last block of a width (depth) that is not a multiple of ``BLOCK`` takes about ``misaligned_width`` (``misaligned_depth``) times as long as a whole one.
     ``tile`` is the side of the square of outputs that is computed at once (Winograd's algorithm), 0 for none: an edge pays for whole tiles.
     """
 
@@ -30,6 +30,7 @@ class Rate(pydantic.BaseModel):
     half_depth: float = 0.0
     half_width: float = 0.0
     half_rows: float = 0.0
+    half_side: float = 0.0
     half_outputs: float = 0.0
     misaligned_width: float = 1.0
     misaligned_depth: float = 1.0
@@ -40,7 +41,7 @@ class Rates(pydantic.BaseModel):
     """Speeds and fixed costs.
 
     Attributes:
-        compute: by precision and op class; ``int8_dynamic`` is optional and else as ``int8``.
+        compute: by precision and op class; ``int8_dynamic`` is optional and else as ``int8``. ``CLASS_odd`` where channels that are not whole blocks differ.
         bandwidth_gb_s: by op class, ``default`` for the rest: how fast activations move; ``CLASS_int8`` where integers differ.
         weight_gb_s: how fast weights that do not stay in a cache move.
         cache_bytes: up to how many bytes of weights stay in a cache between inferences; 0 where unknown.
@@ -76,11 +77,15 @@ class Rates(pydantic.BaseModel):
         """The precision that is used where ``precision`` is asked."""
         return self.fallback.get(precision, precision)
 
-    def rate(self, precision: str, op_class: str, *, dynamic: bool = False) -> Rate:
-        """The rate that applies, after the fallback."""
+    def rate(self, precision: str, op_class: str, form: str = "", *, dynamic: bool = False) -> Rate:
+        """The rate that applies, after the fallback; ``form`` is appended to the class where that is distinguished."""
         precision = self.runs_as(precision)
         table = self.compute.get(f"{precision}_dynamic", {}) if dynamic else {}
-        return table.get(op_class) or self.compute[precision][op_class]
+        return table.get(op_class) or self.compute[precision].get(op_class + form) or self.compute[precision][op_class]
+
+    def distinguishes(self, op_class: str) -> bool:
+        """Whether any precision has a rate for the class."""
+        return any(op_class in table for table in self.compute.values())
 
     def bandwidth(self, op_class: str, *, integer: bool = False) -> float:
         """1e9 bytes a second; ``integer``: of 8-bit activations."""

@@ -8,22 +8,24 @@ import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from compressors.errors import ComparetoError
+from compressors.errors import ComparetoError, UserError
 from evaluators.devices.calibration.fit import fit
 from evaluators.devices.calibration.probes import Probe, probes
 from evaluators.devices.calibration.timing import Rounds, time_runs
+from evaluators.devices.kernel_time import ODD
 from evaluators.devices.rates import Rates, rates_of
 
-__all__ = ["CALIBRATION_VERSION", "Calibration", "NoisyMachineError", "calibrate", "identity"]
+__all__ = ["CALIBRATION_VERSION", "Calibration", "NoisyMachineError", "calibrate", "check_spreads", "covering", "identity", "machine_memory"]
 
-CALIBRATION_VERSION = 2
+CALIBRATION_VERSION = 3
+_PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "executorch": "executorch"}
 _SPREAD_LIMIT = 0.25
 _FACTOR_SPREAD = 0.3
 _LEAST_RESIDUAL = 0.25
@@ -58,20 +60,28 @@ class Calibration(pydantic.BaseModel):
     memory_bytes: float
 
 
-def identity(threads: int) -> dict[str, str]:
-    """What a calibration depends on."""
+def identity(threads: int, runtime: str = "onnxruntime") -> dict[str, str]:
+    """What a calibration depends on.
+
+    Raises:
+        UserError: the runtime is not installed.
+    """
+    try:
+        installed = version(_PACKAGES[runtime])
+    except PackageNotFoundError as error:
+        raise UserError(f'{runtime} is not installed: pip install "compareto[{runtime}]"') from error
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count() or 1),
         "threads": str(threads),
         "system": f"{platform.system()} {platform.machine()}",
-        "onnxruntime": version("onnxruntime"),
+        runtime: installed,
         "calibration": str(CALIBRATION_VERSION),
     }
 
 
 def calibrate(threads: int, progress: Callable[[str], None], *, networks: bool = False, keep: Path | None = None) -> Calibration:
-    """Time with ``threads`` threads and fit: 15 to 30 seconds, with whole networks a few minutes.
+    """Time ONNX Runtime with ``threads`` threads and fit: 15 to 30 seconds, with whole networks a few minutes.
 
     Args:
         threads: of a session.
@@ -84,18 +94,20 @@ def calibrate(threads: int, progress: Callable[[str], None], *, networks: bool =
     """
     rounds = Rounds(keep, identity(threads))
     benchmarks = tuple(probes())
-    milliseconds, spreads = time_probes(benchmarks, threads, rounds, progress)
-    _check(spreads)
-    fitted = fit(benchmarks, milliseconds)
+    short_ms, long_ms, spreads = time_probes(benchmarks, threads, rounds, progress)
+    check_spreads(spreads)
+    fitted = fit(benchmarks, short_ms, long_ms)
     fp32 = fitted.compute["fp32"]
+    # The forms of odd channels are those of floats alone.
+    whole = {op_class: rate for op_class, rate in fp32.items() if not op_class.endswith(ODD)}
     # No public figure is known for an unknown machine's energy: the profile's stay.
     energy = rates_of("x86-server-core", "cpu", "onnxruntime", threads)
     rates = Rates(
         compute={
             "fp32": fp32,
-            "int8": {**fp32, **fitted.compute["int8"]},
+            "int8": {**whole, **fitted.compute["int8"]},
             "int8_dynamic": fitted.compute["int8_dynamic"],
-            "int4": {**fp32, **fitted.compute["int4"]},
+            "int4": {**whole, **fitted.compute["int4"]},
         },
         bandwidth_gb_s=fitted.bandwidth_gb_s,
         weight_gb_s=fitted.weight_gb_s,
@@ -114,53 +126,45 @@ def calibrate(threads: int, progress: Callable[[str], None], *, networks: bool =
     if networks:
         rates, residuals, more = _corrected(rates, threads, rounds, progress)
         spread, residual, count = max(spread, more), float(np.sqrt(np.mean(residuals**2))), len(residuals)
-        half_width = _covering(residuals)
+        half_width = covering(residuals)
     rounds.close()
-    return Calibration(machine=identity(threads), rates=rates, spread=spread, residual=residual, half_width=half_width, networks=count, memory_bytes=_memory())
+    return Calibration(
+        machine=identity(threads), rates=rates, spread=spread, residual=residual, half_width=half_width, networks=count, memory_bytes=machine_memory()
+    )
 
 
-def time_probes(benchmarks: Sequence[Probe], threads: int, rounds: Rounds, progress: Callable[[str], None]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Milliseconds and spread of each microbenchmark; see ``time_runs``."""
+def time_probes(
+    benchmarks: Sequence[Probe], threads: int, rounds: Rounds, progress: Callable[[str], None]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Milliseconds of the short and the long model of each microbenchmark, and the spread of all of them; see ``time_runs``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    sessions = [onnxruntime.InferenceSession(p.model, options, providers=["CPUExecutionProvider"]) for p in benchmarks]
-    runs = [partial(session.run, None, probe.feed) for probe, session in zip(benchmarks, sessions, strict=True)]
-    return time_runs(runs, "kernels", rounds, progress)
+    runs = []
+    for chains in ([p.short for p in benchmarks], [p.long for p in benchmarks]):
+        for model, feed in chains:
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            runs.append(partial(session.run, None, feed))
+    milliseconds, spreads = time_runs(runs, "kernels", rounds, progress)
+    return milliseconds[: len(benchmarks)], milliseconds[len(benchmarks) :], spreads
 
 
 def _corrected(rates: Rates, threads: int, rounds: Rounds, progress: Callable[[str], None]) -> tuple[Rates, NDArray[np.float64], float]:
     """Rates corrected by whole networks; their residuals, left out in turn; their spread."""
-    from compressors.compressor import GraphEdit
-    from compressors.context import Context
-    from compressors.graph import trace
-    from compressors.pipeline import applied
-    from compressors.recipe import Recipe
     from compressors.targets import target_named
     from evaluators.devices.calibration.correction import correct
-    from evaluators.devices.calibration.networks import Noise, variants
-    from evaluators.devices.kernel_table import KernelTable, kernel_table
+    from evaluators.devices.calibration.networks import variants
+    from evaluators.devices.calibration.preparing import prepared_runs
     from evaluators.devices.roofline import Interval, Roofline
 
     target = target_named("onnxruntime")
-    tables: list[tuple[str, KernelTable]] = []
-    runs: list[Callable[[], object]] = []
     with tempfile.TemporaryDirectory(prefix="compareto-calibration-") as folder:
-        for i, variant in enumerate(variants()):
-            progress(f"calibrating this host: preparing {variant.network}, {'integers' if variant.steps else 'floats'}")
-            one = {name: value[:1] for name, value in variant.inputs.items()}
-            graph, recipe = trace(variant.module, one, check_cuts=False), Recipe.from_plain(variant.steps)
-            edit = recipe.plan(graph, {})[-1] if recipe.steps else GraphEdit.identity(graph)
-            tables.append((variant.network, kernel_table(graph, target, edit.shapes(graph))))
-            smaller = applied(recipe, variant.module, {}, Context(Noise(variant.inputs), variant.module, graph, one, target))
-            session = target.load(target.export(smaller, one, Path(folder) / str(i)), threads)
-            feed = {name: value.numpy() for name, value in one.items()}
-            runs.append(partial(session, feed))
+        tables, runs = prepared_runs(variants(), target, threads, Path(folder), progress)
         milliseconds, spreads = time_runs(runs, "networks", rounds, progress)
-    _check(spreads)
+    check_spreads(spreads)
 
     def model(changed: Rates) -> Roofline:
         return Roofline("this-host", 1, changed, target, "host-calibrated", Interval((1, 1), (1, 1), (1, 1)))
@@ -169,13 +173,18 @@ def _corrected(rates: Rates, threads: int, rounds: Rounds, progress: Callable[[s
     return found.rates, found.residuals, float(np.percentile(spreads, 75))
 
 
-def _check(spreads: NDArray[np.float64]) -> None:
+def check_spreads(spreads: NDArray[np.float64]) -> None:
+    """Refuse a machine that was not quiet.
+
+    Raises:
+        NoisyMachineError: more than a quarter of the models vary too much between rounds.
+    """
     spread = float(np.percentile(spreads, 75))
     if spread > _SPREAD_LIMIT:
         raise NoisyMachineError(f"timings vary by {spread:.0%} between rounds, more than the {_SPREAD_LIMIT:.0%} that can be calibrated")
 
 
-def _covering(residuals: NDArray[np.float64]) -> float:
+def covering(residuals: NDArray[np.float64]) -> float:
     """What 90 % of further networks are expected to stay within: the split-conformal quantile."""
     ranked = np.sort(np.abs(residuals))
     return float(ranked[min(len(ranked) - 1, math.ceil(0.9 * (len(ranked) + 1)) - 1)])
@@ -201,5 +210,6 @@ def _last_level_cache() -> float:
     return max(sizes)
 
 
-def _memory() -> float:
+def machine_memory() -> float:
+    """Bytes."""
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -6,7 +6,7 @@ factors are those that explain the times of whole networks best, each held near 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from evaluators.devices.calibration.minimise import minimise
 from evaluators.devices.kernel_table import KernelTable
-from evaluators.devices.kernel_time import arithmetic_name
+from evaluators.devices.kernel_time import ODD, arithmetic_name, odd
 from evaluators.devices.rates import Rates
 from evaluators.devices.roofline import Roofline
 
-__all__ = ["Correction", "correct"]
+__all__ = ["RESIDUAL", "Correction", "correct", "explained", "grouped_ms", "with_factors"]
 
 Floats = NDArray[np.float64]
-_RESIDUAL = 0.04
+RESIDUAL = 0.04
 """How well the times of networks are expected to be explained; with the spread it decides how far factors may be from 1."""
 
 
@@ -38,7 +38,13 @@ class Correction:
     residuals: Floats
 
 
-def correct(model: Callable[[Rates], Roofline], rates: Rates, networks: Sequence[tuple[str, KernelTable]], milliseconds: Floats, spread: float) -> Correction:
+def correct(
+    model: Callable[[Rates], Roofline],
+    rates: Rates,
+    networks: Sequence[tuple[str, KernelTable]],
+    milliseconds: Floats,
+    spread: float,
+) -> Correction:
     """Fit the factors.
 
     Args:
@@ -48,39 +54,69 @@ def correct(model: Callable[[Rates], Roofline], rates: Rates, networks: Sequence
         milliseconds: ``[networks]``.
         spread: how far a factor is expected from 1: the standard deviation of its logarithm.
     """
-    priced = [_by_group(model(rates), table) for _, table in networks]
+    priced = [grouped_ms(model(rates), table) for _, table in networks]
     groups = sorted({group for times in priced for group in times})
-    matrix = np.array([[times.get(group, 0.0) for group in groups] for times in priced])
+    matrix = np.array([[float(times[group][0]) if group in times else 0.0 for group in groups] for times in priced])
+    prior = spread**2 * np.eye(len(groups))
 
-    def fitted(rows: NDArray[np.bool_]) -> Floats:
-        def residuals(p: Floats) -> Floats:
-            return np.concatenate([np.log((matrix[rows] @ np.exp(p) + rates.overhead_ms) / milliseconds[rows]) / _RESIDUAL, p / spread])
-
-        return minimise(residuals, np.zeros(len(groups)))
-
-    def with_factors(p: Floats) -> Rates:
-        return rates.model_copy(update={"correction": {group: float(f"{factor:.4g}") for group, factor in zip(groups, np.exp(p), strict=True)}})
+    def fitted(rows: NDArray[np.bool_]) -> Rates:
+        return with_factors(rates, groups, explained(matrix[rows], rates.overhead_ms, milliseconds[rows], prior, RESIDUAL)[0])
 
     names = np.array([name for name, _ in networks])
     held_out = np.zeros(len(names))
     for name in np.unique(names):
         # As a user's network is predicted: by factors that it has no part in.
-        changed = model(with_factors(fitted(names != name)))
+        changed = model(fitted(names != name))
         for i, (other, table) in enumerate(networks):
             if other == name:
                 held_out[i] = np.log((float(changed.times(table).kernel.sum()) + rates.overhead_ms) / milliseconds[i])
-    return Correction(with_factors(fitted(np.ones(len(names), dtype=np.bool_))), held_out)
+    return Correction(fitted(np.ones(len(names), dtype=np.bool_)), held_out)
 
 
-def _by_group(model: Roofline, table: KernelTable) -> dict[str, float]:
-    """Milliseconds of the kernels of each op class and arithmetic."""
-    times = model.times(table).kernel[:, 0]
-    arithmetic = np.where(table.computes_integers[:, 0], "int8", "fp32").astype(object)
+def explained(parts: Floats, fixed: float, measured: Floats, prior: Floats, residual: Floats | float) -> tuple[Floats, Floats]:
+    """Logarithms of factors, ``[groups]``, that make sums of parts most like what was measured, and their covariance.
+
+    Args:
+        parts: ``[rows, groups]`` what each group is believed to contribute.
+        fixed: added to every row, and not in doubt.
+        measured: ``[rows]``.
+        prior: ``[groups, groups]`` covariance of the logarithms before anything was measured; their mean is 0.
+        residual: standard deviation of the logarithm of a measurement whose factors are known, ``[rows]`` or of all.
+    """
+    known = np.linalg.inv(prior)
+    # Multiplied by its transpose it is the inverse of the prior.
+    whitening = np.linalg.cholesky(known).T
+
+    def residuals(p: Floats) -> Floats:
+        return np.concatenate([np.log((parts @ np.exp(p) + fixed) / measured) / residual, whitening @ p])
+
+    found = minimise(residuals, np.zeros(parts.shape[1]))
+    weighted = parts * np.exp(found)
+    shares = weighted / (weighted.sum(axis=1, keepdims=True) + fixed)
+    slopes = shares / np.broadcast_to(residual, measured.shape)[:, None]
+    return found, np.linalg.inv(known + slopes.T @ slopes)
+
+
+def with_factors(rates: Rates, groups: Sequence[str], logs: Floats) -> Rates:
+    """``rates`` multiplied by factors, those that they have already among them."""
+    factors = {group: rates.correction.get(group, 1.0) * float(factor) for group, factor in zip(groups, np.exp(logs), strict=True)}
+    return rates.model_copy(update={"correction": {**rates.correction, **{group: float(f"{factor:.4g}") for group, factor in factors.items()}}})
+
+
+def grouped_ms(model: Roofline, table: KernelTable) -> Mapping[str, Floats]:
+    """Milliseconds of the kernels of each op class and arithmetic, ``CLASS:ARITHMETIC``, ``[candidates]``."""
+    times = model.times(table).kernel
+    groups = np.array([[f"{kernel.op_class}:fp32"] for kernel in table.kernels], dtype=object).repeat(times.shape[1], axis=1)
+    integers = np.array([[f"{kernel.op_class}:int8"] for kernel in table.kernels], dtype=object)
+    groups = np.where(table.computes_integers, integers, groups)
     for product in table.products:
         names = [arithmetic_name(p, dynamic=dynamic) for p, dynamic in product.arithmetics]
-        arithmetic[product.kernels] = [names[which] for which in product.which[:, 0]]
-    found: dict[str, float] = {}
-    for kernel, name, time in zip(table.kernels, arithmetic, times, strict=True):
-        key = f"{kernel.op_class}:{name}"
-        found[key] = found.get(key, 0.0) + float(time)
+        groups[product.kernels] = np.array([f"{product.op_class}:{name}" for name in names], dtype=object)[product.which]
+        if model.rates.distinguishes(product.op_class + ODD):
+            floats = groups[product.kernels] == f"{product.op_class}:fp32"
+            groups[product.kernels] = np.where(floats & odd(product), f"{product.op_class}{ODD}:fp32", groups[product.kernels])
+    found: dict[str, Floats] = {}
+    for row, ms in zip(groups, times, strict=True):
+        for group in dict.fromkeys(row):
+            found[group] = found.get(group, np.zeros(times.shape[1])) + np.where(row == group, ms, 0.0)
     return found

@@ -10,14 +10,27 @@ from numpy.typing import NDArray
 
 from evaluators.devices.calibration.minimise import minimise
 from evaluators.devices.calibration.probes import Probe
-from evaluators.devices.kernel_time import Product, slowdown
+from evaluators.devices.kernel_time import ODD, Product, odd, slowdown
 from evaluators.devices.rates import Rate
 
 __all__ = ["Fitted", "fit"]
 
 Floats = NDArray[np.float64]
 _RESIDUAL = 0.1  # how well times of one class are expected to be explained; scales the priors against the data
-_COEFFICIENTS = ("gmacs", "half_depth", "half_width", "half_rows", "launch_us", "misaligned_width", "misaligned_depth")
+_CONVOLUTIONS = frozenset(("conv3x3", "conv", "pointwise", "depthwise", "grouped"))
+_FIXED = 1e-6  # what has no meaning for a class
+_LEAST_SHARE = 0.02  # of a long chain that its further kernels take at least: what noise may leave of a difference
+_COEFFICIENTS = {
+    # What is expected, and the standard deviation of its logarithm; the speed's is relative to the best probe's.
+    "gmacs": (1.1, 0.5),
+    "half_depth": (4.0, 1.5),
+    "half_width": (3.0, 1.5),
+    "half_rows": (1.0, 2.0),
+    "half_side": (0.3, 2.0),
+    "launch_us": (3.0, 1.0),
+    "misaligned_width": (1.2, 1.0),
+    "misaligned_depth": (1.2, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -25,8 +38,8 @@ class Fitted:
     """What the times say.
 
     Attributes:
-        compute: by precision and op class.
-        bandwidth_gb_s, launch_us: by op class; ``_int8`` is appended for kernels without arithmetic on 8-bit integers.
+        compute: by precision and op class, ``CLASS_odd`` of floats in channels that are not whole blocks.
+        bandwidth_gb_s, launch_us: by op class; ``_int8`` is appended for kernels on 8-bit integers.
         weight_gb_s: how fast weights outside the caches stream.
         overhead_ms: of one inference.
         residuals: ``[probes]`` logarithm of predicted over measured.
@@ -40,29 +53,35 @@ class Fitted:
     residuals: Floats
 
 
-def fit(probes: Sequence[Probe], milliseconds: Floats) -> Fitted:
-    """Fit every op class by itself, after the fixed cost of an inference and the streaming rate have been read off their own probes."""
-    overhead = _overhead(probes, milliseconds)
-    kernel_ms = np.maximum(milliseconds - overhead, 0.05 * milliseconds) / [p.repeats for p in probes]
+def fit(probes: Sequence[Probe], short_ms: Floats, long_ms: Floats) -> Fitted:
+    """Fit every op class by itself, after the fixed cost of an inference and the streaming rate have been read off their own probes.
+
+    Args:
+        probes: the microbenchmarks.
+        short_ms: ``[probes]`` milliseconds of their short models.
+        long_ms: of their long ones.
+    """
+    kernel_ms = np.maximum(long_ms - short_ms, _LEAST_SHARE * long_ms) / [p.repeats for p in probes]
     groups: dict[tuple[str, str], list[int]] = {}
-    streaming = 0.0
+    streaming, overhead = 0.0, 0.0
     for i, probe in enumerate(probes):
         if probe.streams:
-            streaming = probe.weights * 4 / (kernel_ms[i] * 1e6)
-        elif not probe.fixed_cost:
-            groups.setdefault((probe.precision, probe.op_class), []).append(i)
+            streaming = probe.weights[0] * 4 / (kernel_ms[i] * 1e6)
+        elif probe.fixed_cost:
+            overhead = float(max(short_ms[i] - kernel_ms[i], 0.2 * short_ms[i]))
+        else:
+            groups.setdefault((probe.precision, probe.op_class + _form(probe)), []).append(i)
     compute: dict[str, dict[str, Rate]] = {}
     bandwidth: dict[str, float] = {}
     launch: dict[str, float] = {}
     residuals = np.zeros(len(probes))
     for (precision, op_class), rows in groups.items():
         members, times = [probes[i] for i in rows], kernel_ms[rows]
-        if members[0].macs:
+        key = op_class if precision == "fp32" else f"{op_class}_{precision}"
+        if members[0].macs[0]:
             rate, start, residuals[rows] = _fit_compute(members, times)
             compute.setdefault(precision, {})[op_class] = rate
-            key = op_class if precision == "fp32" else f"{op_class}_{precision}"
         else:
-            key = op_class if precision == "fp32" else f"{op_class}_{precision}"
             bandwidth[key], start, residuals[rows] = _fit_bandwidth(members, times)
         launch[key] = start
     bandwidth["default"] = bandwidth["elementwise"]
@@ -70,23 +89,34 @@ def fit(probes: Sequence[Probe], milliseconds: Floats) -> Fitted:
     return Fitted(compute, bandwidth, launch, streaming, overhead, residuals)
 
 
-def _overhead(probes: Sequence[Probe], milliseconds: Floats) -> float:
-    (one, t_one), (many, t_many) = sorted(((p.repeats, t) for p, t in zip(probes, milliseconds, strict=True) if p.fixed_cost), key=lambda pair: pair[0])
-    return float(max((t_one * many - t_many * one) / (many - one), 0.2 * t_one))
+def _form(probe: Probe) -> str:
+    """Floats in channels that are not whole blocks are computed by other kernels."""
+    return ODD if probe.macs[0] and probe.precision == "fp32" and bool(odd(_product([probe])[0]).any()) else ""
+
+
+def _product(probes: Sequence[Probe]) -> tuple[Product, NDArray[np.int64]]:
+    """The kernels of all probes, and the probe that each belongs to."""
+    macs, weights, outputs = (np.concatenate([getattr(p, name) for p in probes]) for name in ("macs", "weights", "outputs"))
+    kernels = np.arange(len(macs))
+    owner = np.repeat(np.arange(len(probes)), [len(p.macs) for p in probes])
+    return Product.of(probes[0].op_class, kernels, macs, weights, outputs, ((0, False),), np.zeros_like(kernels)), owner
 
 
 def _fit_compute(probes: Sequence[Probe], times: Floats) -> tuple[Rate, float, Floats]:
-    macs, weights, outputs = (np.array([getattr(p, name) for p in probes], dtype=np.float64) for name in ("macs", "weights", "outputs"))
-    kernels = np.arange(len(probes))
-    product = Product.of(probes[0].op_class, kernels, macs, weights, outputs, ((0, False),), np.zeros_like(kernels))
+    product, owner = _product(probes)
+    macs = np.bincount(owner, product.macs)
 
     def predicted(p: Floats) -> Floats:
         found = dict(zip(_COEFFICIENTS, np.exp(p), strict=True))
         gmacs, launch_us = found.pop("gmacs"), found.pop("launch_us")
-        return np.asarray(macs * slowdown(product, found) / (gmacs * 1e6) + launch_us * 1e-3)
+        return np.asarray(np.bincount(owner, product.macs * slowdown(product, found) / (gmacs * 1e6) + launch_us * 1e-3))
 
-    best = float(np.max(macs / (times * 1e6)))
-    centre, spread = np.log([best * 1.1, 4.0, 3.0, 1.0, 3.0, 1.0, 1.0]), np.array([0.5, 1.5, 1.5, 2.0, 1.0, 0.5, 0.5])
+    expected, spread = (np.array(column) for column in zip(*_COEFFICIENTS.values(), strict=True))
+    centre = np.log(expected)
+    centre[0] += np.log(np.max(macs / (times * 1e6)))
+    if product.op_class not in _CONVOLUTIONS:
+        spread[list(_COEFFICIENTS).index("half_side")] = _FIXED
+        centre[list(_COEFFICIENTS).index("half_side")] = np.log(_FIXED)
     p = minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)
     found = {name: float(f"{v:.4g}") for name, v in zip(_COEFFICIENTS, np.exp(p), strict=True)}
     launch_us = found.pop("launch_us")
@@ -95,7 +125,7 @@ def _fit_compute(probes: Sequence[Probe], times: Floats) -> tuple[Rate, float, F
 
 
 def _fit_bandwidth(probes: Sequence[Probe], times: Floats) -> tuple[float, float, Floats]:
-    traffic = np.array([(p.inputs + p.outputs) * p.element_bytes for p in probes])
+    traffic = np.array([(sum(p.inputs) + sum(p.outputs)) * p.element_bytes for p in probes])
 
     def predicted(p: Floats) -> Floats:
         gb_s, launch_us = np.exp(p)

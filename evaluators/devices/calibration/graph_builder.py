@@ -64,17 +64,17 @@ class GraphBuilder:
         return self._quantized(out) if self._integer else out
 
     def product(self, value: str, depth: int, width: int) -> str:
-        """Matrix product with a constant."""
+        """Matrix product with a constant; of floats, and a bias, whose addition is another node, as in every linear layer."""
         out = self.node("MatMul", [value, self._weight((depth, width), axis=1)])
-        return self._quantized(out) if self._integer else out
+        return self._quantized(out) if self._integer else self.add(out, self.constant((width,)))
 
     def dynamic_product(self, value: str, depth: int, width: int) -> str:
-        """Matrix product whose input is quantized at run time, to floats again."""
+        """Matrix product whose input is quantized at run time, to floats again, and a bias."""
         name = f"d{len(self._nodes)}"
         self._nodes.append(helper.make_node("DynamicQuantizeLinear", [value], [name, f"{name}s", f"{name}z"]))
         weight = self._add(self._rng.integers(-127, 127, (depth, width)).astype(np.int8))
         product = self.node("Cast", [self.node("MatMulInteger", [name, weight, f"{name}z", self._symmetric])], to=TensorProto.FLOAT)
-        return self.node("Mul", [product, self.node("Mul", [f"{name}s", self._scale])])
+        return self.add(self.node("Mul", [product, self.node("Mul", [f"{name}s", self._scale])]), self.constant((width,)))
 
     def packed_product(self, value: str, depth: int, width: int) -> str:
         """Matrix product with 4-bit weights in blocks of 32."""

@@ -100,7 +100,7 @@ class _Layer(nn.Module):
         self.out, self.up, self.down = nn.Linear(heads * size, hidden), nn.Linear(hidden, inner), nn.Linear(inner, hidden)
         self.first, self.second = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if self.before:
             x = x + self._attention(self.first(x), mask)
             return x + self._forward(self.second(x))
@@ -108,7 +108,7 @@ class _Layer(nn.Module):
         y: Tensor = self.second(x + self._forward(x))
         return y
 
-    def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _attention(self, x: Tensor, mask: Tensor) -> Tensor:
         query, key, value = (each(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (self.query, self.key, self.value))
         found = functional.scaled_dot_product_attention(query, key, value, mask)
         mixed: Tensor = self.out(found.transpose(1, 2).flatten(2))
@@ -151,8 +151,10 @@ class _Vision(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = self.patches(image).flatten(2).transpose(1, 2)
         x = torch.cat((self.token.expand(x.shape[0], -1, -1), x), 1) + self.places
+        # Nothing is masked; `transformers` has such a mask in its exported models, too.
+        mask = torch.ones(1, 1, x.shape[1], x.shape[1], dtype=torch.bool)
         for layer in self.layers:
-            x = layer(x, None)
+            x = layer(x, mask)
         logits: Tensor = self.head(self.norm(x)[:, 0])
         return logits
 
@@ -215,25 +217,48 @@ def variants() -> Iterator[Variant]:
 def _networks() -> Iterator[tuple[str, nn.Module, dict[str, Tensor], tuple[dict[str, Any], ...]]]:
     residual = (
         ("residual-32", 16, ((16, 16, 1), (11, 16, 1), (32, 32, 2), (21, 32, 1), (64, 64, 2), (43, 64, 1)), 32, 1),
+        ("residual-32-odd", 13, ((9, 13, 1), (12, 13, 1), (27, 29, 2), (17, 29, 1), (51, 61, 2), (37, 61, 1)), 32, 1),
         ("residual-64", 40, ((29, 40, 1), (72, 80, 2), (57, 80, 1), (128, 144, 2), (97, 144, 1)), 64, 2),
         ("residual-112", 64, ((64, 64, 1), (39, 64, 1), (128, 128, 2), (75, 128, 1), (256, 256, 2), (141, 256, 1), (320, 512, 2)), 112, 4),
+        ("residual-112-odd", 45, ((51, 45, 1), (39, 45, 1), (101, 99, 2), (77, 99, 1), (203, 190, 2), (141, 190, 1), (301, 370, 2)), 112, 4),
     )
     for name, stem, widths, side, stride in residual:
         yield name, _Convolutional(_Residual, stem, widths, stem_stride=stride), {"image": torch.randn(8, 3, side, side)}, _STATIC
     blocks = ((64, 256, 1), (45, 256, 1), (128, 512, 2), (83, 512, 1), (200, 768, 2))
     yield "bottleneck", _Convolutional(_Bottleneck, 64, blocks, stem_stride=4), {"image": torch.randn(8, 3, 128, 128)}, _STATIC
     inverted = (
-        ("inverted-32", 32, ((96, 16, 1), (96, 24, 2), (131, 24, 1), (144, 32, 2), (192, 32, 1), (110, 32, 1), (192, 64, 2), (384, 64, 1)), 640, 32, 1),
-        ("inverted-96", 24, ((72, 20, 1), (120, 28, 2), (101, 28, 1), (168, 44, 2), (264, 44, 1), (264, 92, 2), (349, 92, 1)), 512, 96, 2),
-        ("inverted-160", 32, ((48, 16, 1), (96, 24, 2), (144, 24, 1), (144, 40, 2), (175, 40, 1), (240, 96, 2), (576, 96, 1), (576, 160, 2)), 1280, 160, 2),
+        ("inverted-32", 32, ((96, 16, 1), (96, 24, 2), (136, 24, 1), (144, 32, 2), (192, 32, 1), (112, 32, 1), (192, 64, 2), (384, 64, 1)), 640, 32, 1),
+        ("inverted-32-odd", 27, ((61, 13, 1), (77, 19, 2), (93, 19, 1), (101, 27, 2), (150, 27, 1), (163, 50, 2), (290, 50, 1), (411, 83, 2)), 517, 32, 1),
+        ("inverted-32-part", 24, ((83, 16, 1), (96, 20, 2), (131, 20, 1), (144, 32, 2), (181, 32, 1), (192, 60, 2), (350, 60, 1), (480, 96, 2)), 600, 32, 2),
+        ("inverted-96", 24, ((72, 20, 1), (120, 28, 2), (104, 28, 1), (168, 44, 2), (264, 44, 1), (264, 92, 2), (344, 92, 1)), 512, 96, 2),
+        ("inverted-160", 32, ((48, 16, 1), (96, 24, 2), (144, 24, 1), (144, 40, 2), (176, 40, 1), (240, 96, 2), (576, 96, 1), (576, 160, 2)), 1280, 160, 2),
+        ("inverted-160-odd", 27, ((45, 13, 1), (83, 21, 2), (130, 21, 1), (121, 37, 2), (187, 37, 1), (205, 83, 2), (467, 83, 1), (501, 131, 2)), 999, 160, 2),
+        ("inverted-192-part", 16, ((51, 16, 1), (96, 21, 2), (115, 21, 1), (144, 40, 2), (205, 40, 1), (331, 64, 2), (384, 64, 1), (459, 112, 1)), 800, 192, 2),
     )
     for name, stem, expansions, last, side, stride in inverted:
         yield name, _Convolutional(_Inverted, stem, expansions, last, stride), {"image": torch.randn(8, 3, side, side)}, _STATIC
     # layers, hidden, heads, size of a head, inner, tokens
-    texts = ((2, 384, 12, 32, 1536, 24), (2, 384, 8, 32, 901, 112), (3, 256, 4, 64, 1024, 64), (2, 512, 5, 64, 1300, 16))
+    texts = (
+        (6, 384, 12, 32, 1536, 24),
+        (2, 384, 8, 32, 901, 112),
+        (3, 256, 4, 64, 1024, 64),
+        (4, 512, 5, 64, 1300, 16),
+        (3, 320, 7, 32, 611, 40),
+        (2, 203, 5, 32, 777, 96),
+    )
     for layers, hidden, heads, size, inner, tokens in texts:
         words, mask = torch.randint(0, 2000, (8, tokens)), torch.ones(8, tokens, dtype=torch.long)
         name = f"text-{hidden}-{tokens}"
         yield name, _Text(layers, hidden, heads, size, inner, tokens), {"input_ids": words, "attention_mask": mask}, _DYNAMIC
-    for layers, hidden, heads, size, inner, side, patch in ((3, 192, 3, 64, 768, 32, 8), (2, 384, 6, 64, 1153, 160, 16), (2, 320, 4, 64, 1280, 96, 8)):
+    visions = (
+        (9, 192, 3, 64, 768, 32, 8),
+        (3, 149, 2, 64, 461, 32, 4),
+        (2, 384, 6, 64, 1153, 160, 16),
+        (4, 320, 4, 64, 1280, 96, 8),
+        (1, 300, 3, 64, 900, 208, 16),
+    )
+    for layers, hidden, heads, size, inner, side, patch in visions:
         yield f"vision-{hidden}-{side}", _Vision(layers, hidden, heads, size, inner, side, patch), {"image": torch.randn(8, 3, side, side)}, _DYNAMIC
+    # Its weights, 36 MB, do not stay in a cache.
+    wide = ((256, 256, 2), (190, 256, 1), (512, 512, 2), (512, 512, 1))
+    yield "residual-64-wide", _Convolutional(_Residual, 96, wide, stem_stride=2), {"image": torch.randn(8, 3, 64, 64)}, _STATIC

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluators.devices.kernel_time import Load, Product, kernel_times, slowdown
+from evaluators.devices.kernel_time import Load, Product, kernel_times, odd, slowdown
 from evaluators.devices.rates import Rate, Rates
 
 
@@ -43,3 +43,38 @@ def test_tiles_waste_at_most_what_they_save() -> None:
     assert waste(8) == pytest.approx(1)
     assert waste(7) == pytest.approx((8 / 7) ** 2)
     assert waste(1) == 4
+
+
+@pytest.mark.parametrize(
+    ("op_class", "channels", "area", "expected"),
+    [
+        ("pointwise", 24, 1, False),
+        ("pointwise", 25, 1, True),
+        ("conv3x3", 45, 9, True),
+        ("conv3x3", 48, 9, False),
+        ("conv", 3, 49, False),
+        ("conv", 21, 25, True),
+    ],
+)
+def test_channels_are_odd_where_they_are_no_whole_blocks(op_class: str, channels: int, area: int, expected: bool) -> None:
+    weights = 16.0 * channels * area
+    cells = [np.array([[value]]) for value in (weights * 100, weights, 1600.0)]
+    assert odd(Product.of(op_class, np.array([0]), *cells, ((0, False),), np.array([[0]])))[0, 0] == expected
+
+
+def test_a_depthwise_convolution_is_odd_by_its_own_channels() -> None:
+    for channels, expected in ((32, False), (33, True)):
+        cells = [np.array([[value]]) for value in (channels * 900.0, channels * 9.0, channels * 100.0)]
+        assert odd(Product.of("depthwise", np.array([0]), *cells, ((0, False),), np.array([[0]])))[0, 0] == expected
+
+
+def test_odd_channels_take_their_own_rate_where_there_is_one() -> None:
+    other = rates(compute={"fp32": {"pointwise": Rate(gmacs=2.0), "pointwise_odd": Rate(gmacs=0.5)}}, launch_us={"default": 10.0, "pointwise_odd": 30.0})
+    whole = kernel_times(load(moved=0), other)
+    assert (whole.compute[0, 0], whole.launch[0, 0]) == (pytest.approx(2), pytest.approx(0.01))
+    no, one = np.zeros((1, 1), dtype=np.bool_), np.ones((1, 1))
+    kernel = Load(("pointwise",), (product(4e6, 50 * 50, 4e6 / 50),), no, no, 0 * one, 0 * one, 0 * one, one, np.ones(1, dtype=np.bool_))
+    found = kernel_times(kernel, other)
+    assert (found.compute[0, 0], found.launch[0, 0]) == (pytest.approx(8), pytest.approx(0.03))
+    found = kernel_times(kernel, other.model_copy(update={"correction": {"pointwise_odd:fp32": 2.0, "pointwise:fp32": 5.0}}))
+    assert found.compute[0, 0] == pytest.approx(16)

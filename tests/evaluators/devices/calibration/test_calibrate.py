@@ -14,6 +14,7 @@ from evaluators.devices import device_named, this_host
 from evaluators.devices.calibration import calibrate
 from evaluators.devices.calibration.fit import fit
 from evaluators.devices.calibration.probes import Probe, probes
+from evaluators.devices.kernel_time import Product, odd
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +22,15 @@ def benchmarks() -> tuple[Probe, ...]:
     return tuple(probes())
 
 
-def imagined(benchmarks: tuple[Probe, ...]) -> Any:
-    """Milliseconds on a machine with 40 GMAC/s, 80 in integers, 20 GB/s, 2 us a launch and 10 us an inference."""
+def imagined(benchmarks: tuple[Probe, ...]) -> tuple[Any, Any]:
+    """Milliseconds of short and long chains on a machine with 40 GMAC/s, 80 in integers, 20 GB/s, 2 us a launch and 10 us an inference."""
     kernels = [
-        0.002 + (p.macs / (80e6 if p.precision.startswith("int8") else 40e6) if p.macs else (p.inputs + p.outputs) * p.element_bytes / 20e6) for p in benchmarks
+        0.002 * len(p.macs)
+        + (sum(p.macs) / (80e6 if p.precision.startswith("int8") else 40e6) if p.macs[0] else sum(p.inputs + p.outputs) * p.element_bytes / 20e6)
+        for p in benchmarks
     ]
-    return np.array([k * p.repeats for k, p in zip(kernels, benchmarks, strict=True)]) + 0.010
+    short = np.array([0.010 + k for k in kernels])
+    return short, short + [k * p.repeats for k, p in zip(kernels, benchmarks, strict=True)]
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def quiet_machine(benchmarks: tuple[Probe, ...], tmp_path: Path, monkeypatch: py
 
     def time_probes(given: Any, threads: int, rounds: Any, progress: Any) -> Any:
         timed.append(threads)
-        return imagined(given), np.full(len(given), 0.02)
+        return *imagined(given), np.full(len(given), 0.02)
 
     monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path))
     monkeypatch.setattr(calibrate, "time_probes", time_probes)
@@ -46,7 +50,7 @@ def quiet_machine(benchmarks: tuple[Probe, ...], tmp_path: Path, monkeypatch: py
 
 
 def test_the_fit_finds_the_machine_that_made_the_times(benchmarks: tuple[Probe, ...]) -> None:
-    fitted = fit(benchmarks, imagined(benchmarks))
+    fitted = fit(benchmarks, *imagined(benchmarks))
     assert np.sqrt(np.mean(fitted.residuals**2)) < 0.05
     assert fitted.compute["fp32"]["conv3x3"].gmacs == pytest.approx(40, rel=0.15)
     assert fitted.compute["int8"]["gemm"].gmacs == pytest.approx(80, rel=0.15)
@@ -60,23 +64,40 @@ def test_every_kind_of_probe_runs(benchmarks: tuple[Probe, ...]) -> None:
         if (probe.op_class, probe.precision) in seen:
             continue
         seen.add((probe.op_class, probe.precision))
-        session = onnxruntime.InferenceSession(probe.model, providers=["CPUExecutionProvider"])
-        (output,) = session.run(None, probe.feed)
-        assert np.isfinite(output).all()
+        for model, feed in (probe.short, probe.long):
+            (output,) = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feed)
+            assert np.isfinite(output).all()
     assert len(seen) >= 20
+
+
+def operators(model: bytes, path: Path) -> list[str]:
+    """Of the graph that ONNX Runtime executes."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return [f"{node.domain}:{node.op_type}".removeprefix(":") for node in onnx.load(path).graph.node]
 
 
 def test_integer_probes_really_run_integer_kernels(benchmarks: tuple[Probe, ...], tmp_path: Path) -> None:
     fused = {"conv3x3": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv", "gemm": "QLinearMatMul", "elementwise": "QLinearAdd"}
     for op_class, operator in fused.items():
         probe = next(p for p in benchmarks if p.op_class == op_class and p.precision == "int8")
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(tmp_path / f"{op_class}.onnx")
-        options.log_severity_level = 3
-        onnxruntime.InferenceSession(probe.model, options, providers=["CPUExecutionProvider"])
-        operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
-        assert operators.count(operator) == probe.repeats
-        assert "Relu" not in operators
+        short, long = ([o.rpartition(":")[2] for o in operators(chain[0], tmp_path / "m.onnx")] for chain in (probe.short, probe.long))
+        assert long.count(operator) - short.count(operator) == probe.repeats * len(probe.macs)
+        assert "Relu" not in long
+
+
+def test_channels_that_are_no_whole_blocks_run_other_kernels(benchmarks: tuple[Probe, ...], tmp_path: Path) -> None:
+    found = set()
+    for probe in benchmarks:
+        if probe.precision == "fp32" and probe.op_class in ("conv3x3", "conv", "pointwise", "depthwise") and max(probe.weights) < 7000:
+            sizes = (np.array(values) for values in (probe.macs, probe.weights, probe.outputs))
+            product = Product.of(probe.op_class, np.arange(len(probe.macs)), *sizes, ((0, False),), np.zeros(len(probe.macs), dtype=np.int64))
+            blocked = "com.microsoft.nchwc:Conv" in operators(probe.long[0], tmp_path / "m.onnx")
+            found.add((bool(odd(product).any()), blocked))
+    # On processors without blocked kernels there is nothing to tell apart.
+    assert found in ({(False, True), (True, False)}, {(False, False), (True, False)})
 
 
 def test_a_calibration_is_made_once_and_kept(quiet_machine: list[int], graph: Any) -> None:
@@ -102,7 +123,7 @@ def test_a_damaged_calibration_is_made_again(quiet_machine: list[int], tmp_path:
 
 
 def test_on_a_noisy_machine_the_nearest_profile_stands_in_and_says_so(quiet_machine: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "time_probes", lambda given, threads, rounds, progress: (imagined(given), np.full(len(given), 0.9)))
+    monkeypatch.setattr(calibrate, "time_probes", lambda given, threads, rounds, progress: (*imagined(given), np.full(len(given), 0.9)))
     lines: list[str] = []
     model = device_named("this-host", progress=lines.append)
     assert model.tier == "spec-only"
@@ -112,7 +133,7 @@ def test_on_a_noisy_machine_the_nearest_profile_stands_in_and_says_so(quiet_mach
 
 
 def test_to_calibrate_a_noisy_machine_is_refused(quiet_machine: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(calibrate, "time_probes", lambda given, threads, rounds, progress: (imagined(given), np.full(len(given), 0.9)))
+    monkeypatch.setattr(calibrate, "time_probes", lambda given, threads, rounds, progress: (*imagined(given), np.full(len(given), 0.9)))
     with pytest.raises(UserError, match="this-host cannot be calibrated: timings vary by 90% between rounds, more than the 25%"):
         this_host.calibrate_this_host(lambda line: None)
     assert not list((tmp_path / "devices").glob("*.yaml"))
