@@ -11,7 +11,7 @@ import numpy as np
 from compressors.graph import ModelGraph, Shapes
 from evaluators.devices.device_model import CostArray
 
-__all__ = ["in_place", "with_programs"]
+__all__ = ["generates", "in_place", "with_programs"]
 
 _PAST = "past_key_values"
 _KEPT = 8
@@ -43,9 +43,18 @@ def with_programs(price: Price, graph: ModelGraph, shapes: Shapes) -> dict[str, 
     return {**costs, "peak_memory_bytes": peak, "ttft_ms": read["latency_ms"], "ms_per_token": step["latency_ms"]}
 
 
+def generates(graph: ModelGraph) -> bool:
+    """Whether a graph is that of a model with a decoding step, or the step."""
+    return any(program.name == "decode" for program in graph.programs) or _steps(graph)
+
+
+def _steps(graph: ModelGraph) -> bool:
+    return any(name.startswith(_PAST) for name in graph.inputs)
+
+
 def in_place(graph: ModelGraph) -> ModelGraph:
     """A decoding step whose cache stays where it is: joining, repeating and reordering it are views. Graphs without a cache as they are."""
-    if not any(name.startswith(_PAST) for name in graph.inputs):
+    if not _steps(graph):
         return graph
     if id(graph) not in _appended:
         # The graph is held so that its id cannot be reused while the entry lives.

@@ -9,7 +9,7 @@ executes everything; of the others, ``absent`` are the classes of kernels that t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,12 +102,12 @@ class Placed(DeviceModel):
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         """As a roofline's: time with its transfers, memory that all units together hold, energy of each unit's kernels; tiers are the worst of the units'."""
-        return with_programs(self._cost, graph, shapes)
+        return with_programs(self._reading(graph).program_cost, graph, shapes)
 
     def bounds(self, graph: ModelGraph, shapes: Shapes | None = None) -> Sequence[KernelBound]:
         """The kernels of one candidate with their units, and the transfers between units."""
         table = self.units[0].model.table(graph, graph.baseline() if shapes is None else shapes)
-        times, placement = self._placed(table)
+        times, placement = self._reading(graph).placed(table)
         where = placement.unit[:, 0]
         names = [self.units[u].name for u in where]
         each = [bounds_of(table, t, names) for t in times]
@@ -119,7 +119,11 @@ class Placed(DeviceModel):
             found.append(each[where[k]][position])
         return found
 
-    def _cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
+    def _reading(self, graph: ModelGraph) -> Placed:
+        return replace(self, units=tuple(replace(unit, model=unit.model.reading(graph)) for unit in self.units))
+
+    def program_cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
+        """Of one program alone."""
         tables = (self.units[0].model.table(graph, shapes[i : i + _CHUNK]) for i in range(0, len(shapes), _CHUNK))
         parts = [self._priced(part) for table in tables for part in table.parts]
         latency, low, high, memory, energy = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(5))
@@ -130,7 +134,8 @@ class Placed(DeviceModel):
             costs[name] = CostArray(value, value * least, value * most, max(tiers, key=TIERS.index))
         return costs
 
-    def _placed(self, table: KernelTable) -> tuple[list[KernelTimes], Placement]:
+    def placed(self, table: KernelTable) -> tuple[list[KernelTimes], Placement]:
+        """The kernels' times on each unit, and where they run."""
         times = [unit.model.times(table) for unit in self.units]
         classes = np.array([k.op_class for k in table.kernels])
         able = [~np.isin(classes, list(unit.absent))[:, None] for unit in self.units[:-1]]
@@ -142,7 +147,7 @@ class Placed(DeviceModel):
         return times, place(each, table.present, moved, np.array([r.overhead_ms for r in rates]), between)
 
     def _priced(self, table: KernelTable) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-        times, placement = self._placed(table)
+        times, placement = self.placed(table)
         here = [(placement.unit == u) & (table.present > 0) for u in range(len(self.units))]
         kernel = sum((np.where(mask, t.kernel, 0.0) for mask, t in zip(here, times, strict=True)), np.zeros(table.present.shape))
         # The first stretch costs an invocation too, which is no transfer.

@@ -64,6 +64,7 @@ def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
     from evaluators.devices.known_rates import known_rates
     from evaluators.devices.power_modes import at_clock
     from evaluators.devices.roofline import Interval, Roofline
+    from evaluators.devices.streaming import stream_gb_s
 
     # Only this runtime's fusion rules are known so far; the others fuse the same patterns.
     target = target_named("onnxruntime")
@@ -72,8 +73,19 @@ def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
     known = known_rates(key.device, key.unit, key.runtime, key.threads)
     rates = at_clock(known.rates, 1.0 if key.mode is None else profile.modes[key.mode])
     others = dict.fromkeys(("peak_memory_bytes", "energy_mj"), "spec-only")
-    copies = key.runtime == "onnxruntime" and key.unit == "cpu"
-    return Roofline(called or str(key), int(profile.memory_bytes.value), rates, target, known.tier, interval, others, doubt=known.doubt, copies_cache=copies)
+    copies, stream = key.runtime == "onnxruntime" and key.unit == "cpu", stream_gb_s(key.device, key.unit)
+    return Roofline(
+        called or str(key),
+        int(profile.memory_bytes.value),
+        rates,
+        target,
+        known.tier,
+        interval,
+        others,
+        doubt=known.doubt,
+        copies_cache=copies,
+        stream_gb_s=stream,
+    )
 
 
 def _placed(key: DeviceKey, called: str | None) -> DeviceModel:

@@ -16,7 +16,7 @@ from compressors.targets import Target
 from evaluators.devices.device_model import CostArray, DeviceModel, KernelBound
 from evaluators.devices.doubt import Doubt
 from evaluators.devices.fallback import converted_by_fallback
-from evaluators.devices.generation import in_place, with_programs
+from evaluators.devices.generation import generates, in_place, with_programs
 from evaluators.devices.kernel_table import GEMV, KernelTable, kernel_table
 from evaluators.devices.kernel_time import KernelTimes, Load, kernel_times
 from evaluators.devices.memory import peak_bytes, resident_bits
@@ -42,6 +42,7 @@ class Roofline(DeviceModel):
     """Prices candidates with ``rates``; ``target`` decides the kernels and what they compute in.
 
     ``tier`` holds for every metric that ``other_tiers`` does not name. ``doubt`` replaces the interval of the latency where it depends on the candidate.
+    ``stream_gb_s``: how fast weights and caches of language models, which no memory on the chip holds, are read at most; None where that is not known.
     ``copies_cache``: whether a step of decoding returns its cache as new tensors, as exported to ONNX Runtime; other engines append to theirs in place.
     """
 
@@ -54,12 +55,14 @@ class Roofline(DeviceModel):
     other_tiers: Mapping[str, str] = field(default_factory=dict)
     doubt: Doubt | None = None
     copies_cache: bool = True
+    stream_gb_s: float | None = None
 
     def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
         """``latency_ms``, ``peak_memory_bytes`` and ``energy_mj`` of each candidate; of models that generate also those of ``GENERATING``."""
-        return with_programs(self._cost, graph, shapes)
+        return with_programs(self.reading(graph).program_cost, graph, shapes)
 
-    def _cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
+    def program_cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
+        """Of one program alone."""
         tables = (self.table(graph, shapes[i : i + _CHUNK]) for i in range(0, len(shapes), _CHUNK))
         parts = [self._priced(part) for table in tables for part in table.parts]
         latency, memory, energy, width = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(4))
@@ -76,7 +79,15 @@ class Roofline(DeviceModel):
     def bounds(self, graph: ModelGraph, shapes: Shapes | None = None) -> Sequence[KernelBound]:
         """The kernels of one candidate, the uncompressed model where None; those that it does not have are left out."""
         table = self.table(graph, graph.baseline() if shapes is None else shapes)
-        return bounds_of(table, self.times(table))
+        return bounds_of(table, self.reading(graph).times(table))
+
+    def reading(self, graph: ModelGraph) -> Roofline:
+        """The model for a language model that generates: nothing that it reads comes faster than ``stream_gb_s``."""
+        if self.stream_gb_s is None or not generates(graph):
+            return self
+        bandwidth = {name: min(rate, self.stream_gb_s) for name, rate in self.rates.bandwidth_gb_s.items()}
+        rates = self.rates.model_copy(update={"weight_gb_s": min(self.rates.weight_gb_s, self.stream_gb_s), "bandwidth_gb_s": bandwidth})
+        return replace(self, rates=rates, stream_gb_s=None)
 
     def table(self, graph: ModelGraph, shapes: Shapes) -> KernelTable:
         """The kernels of candidates as the runtime executes them."""
