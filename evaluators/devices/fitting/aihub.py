@@ -22,12 +22,14 @@ __all__ = ["COLUMNS", "is_aihub", "read_aihub"]
 COLUMNS = ("model", "precision", "component", "device", "runtime", "ms", "layers_total", "layers_npu")
 _RUNTIMES = {"tflite": "litert", "onnx": "onnxruntime", "precompiled_qnn_onnx": "onnxruntime", "qnn_dlc": "qnn_dlc", "qnn_context_binary": "qnn_dlc"}
 """Ours by theirs. A network compiled ahead runs as one that is compiled at load."""
-_PRECISIONS = {"float": "", "w8a8": "_int8"}
+_INTEGERS = "_int8"
+_PRECISIONS = {"float": "", "w8a8": _INTEGERS}
 _SLOW = 2.5
 """Times what its network and its device are elsewhere: a row that no other runtime of the device confirms was measured at a low clock. One device (SA8775P) has
 an eighth of its rows there, 3 to 5 times too slow; the others hardly any."""
 _ENOUGH = 4
 _ROUNDS = 10
+_NAMED = 8
 Floats = NDArray[np.float64]
 
 
@@ -37,7 +39,7 @@ def is_aihub(columns: Container[str]) -> bool:
 
 
 def read_aihub(path: Path, rows: Sequence[tuple[int, Mapping[str, str]]], networks: Container[str]) -> Measurements:
-    """The rows of networks that are in ``networks``, called ``MODEL`` or ``MODEL/COMPONENT``, with ``_int8`` at the end for integers.
+    """The rows of networks that are in ``networks``, called ``MODEL`` or ``MODEL/COMPONENT``, with ``_int8`` (or ``_w8a8``) at the end for integers.
 
     Raises:
         UserError: a latency is no number above 0, or no row is of a known network.
@@ -55,8 +57,9 @@ def read_aihub(path: Path, rows: Sequence[tuple[int, Mapping[str, str]]], networ
     columns = [i for i, name in enumerate(known) if name is not None]
     used = [i for i in range(len(found)) if np.isfinite(table[i, columns]).any()]
     if not used:
-        models = ", ".join(dict.fromkeys(name.partition("/")[0] for name in names))
-        raise UserError(f"{path}: none of its networks that ran on a neural processor has layers; they are {models or 'none'}")
+        models = list(dict.fromkeys(name.partition("/")[0] for name in names))
+        more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
+        raise UserError(f"{path}: none of its networks that ran on a neural processor has layers; they are {', '.join(models[:_NAMED]) or 'none'}{more}")
     order = sorted(columns, key=lambda i: str(known[i]))
     cells = np.ix_(used, order)
     return Measurements(
@@ -83,11 +86,13 @@ def _milliseconds(path: Path, line: int, text: str) -> float:
 
 def _known(name: str, names: Sequence[str], networks: Container[str]) -> str | None:
     """What the layers call it; the component may be left out where a model has one only."""
-    model, suffix = name.partition("/")[0], "_int8" if name.endswith("_int8") else ""
-    components = {other.removesuffix("_int8") for other in names if other.startswith(f"{model}/")}
-    for called in (name, f"{model}{suffix}") if len(components) == 1 else (name,):
-        if called in networks:
-            return called
+    plain = name.removesuffix(_INTEGERS)
+    model = plain.partition("/")[0]
+    components = {other.removesuffix(_INTEGERS) for other in names if other.startswith(f"{model}/")}
+    for called in (plain, model) if len(components) == 1 else (plain,):
+        for suffix in (_INTEGERS, "_w8a8") if name != plain else ("",):
+            if called + suffix in networks:
+                return called + suffix
     return None
 
 
@@ -97,7 +102,7 @@ def _disturbed(settings: Sequence[Setting], names: Sequence[str], table: Floats)
     [Tukey1977] Tukey: Exploratory data analysis. Addison-Wesley.
     """
     rest: Floats = np.log(table)
-    integer = np.array([name.endswith("_int8") for name in names], dtype=np.bool_)
+    integer = np.array([name.endswith(_INTEGERS) for name in names], dtype=np.bool_)
     for runtime in {s.runtime for s in settings}:
         for kind in (False, True):
             cells = np.ix_([s.runtime == runtime for s in settings], integer == kind)

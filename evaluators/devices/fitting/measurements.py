@@ -27,7 +27,7 @@ _SPEEDS = {"cpu": (0.003, 400.0), "gpu": (0.01, 100_000.0), "npu": (1.0, 100_000
 
 def twin_of(network: str) -> str:
     """The network without its precision: what must be held out together."""
-    return re.sub(r"[_-]int8$", "", network)
+    return re.sub(r"[_-](int8|w8a8)$", "", network)
 
 
 def family(network: str) -> str:

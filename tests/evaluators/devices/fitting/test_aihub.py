@@ -8,7 +8,7 @@ import pytest
 
 from compressors.errors import UserError
 from evaluators.devices.fitting.layers import MeasuredKernel
-from evaluators.devices.fitting.measurements import read_measurements
+from evaluators.devices.fitting.measurements import read_measurements, twin_of
 
 NETWORKS = {name: (MeasuredKernel("conv", 1e9, 1e4, 1e5, 1e5, name.endswith("_int8"), 0, 1),) for name in ("a", "a_int8", "b/Encoder", "c")}
 HEADER = "model,precision,component,device,runtime,ms,mem_min_mb,primary_unit,layers_total,layers_npu,layers_gpu,layers_cpu,tool_versions\n"
@@ -47,6 +47,13 @@ def test_rows_are_settings_of_a_device_and_a_runtime(tmp_path: Path) -> None:
 def test_what_did_not_run_on_the_npu_alone_is_left_out_and_so_are_other_precisions(tmp_path: Path) -> None:
     rows = [row(), row("c", npu="8.0"), row("c", npu=""), row("c", precision="w8a16"), row("c", ms=""), row("unknown")]
     assert read_measurements(write(tmp_path, rows), NETWORKS).networks == ("a",)
+
+
+def test_integers_may_be_named_as_the_table_names_them(tmp_path: Path) -> None:
+    networks = {"c": NETWORKS["a"], "c_w8a8": NETWORKS["a_int8"]}
+    found = read_measurements(write(tmp_path, [row("c"), row("c", precision="w8a8")]), networks)
+    assert found.networks == ("c", "c_w8a8")
+    assert {twin_of(name) for name in found.networks} == {"c"}
 
 
 def test_a_component_must_be_named_where_a_model_has_several(tmp_path: Path) -> None:
