@@ -1,11 +1,13 @@
 """Is the latency predicted for this machine right? Compressed variants that no calibration has seen are priced, then timed.
 
-    python experiments/benchmarks/host_latency.py [--families resnet mobilenetv2 minilm vit] [--variants 15] [--threads 1] [--seed 0] [--measured FILE.json]
+    python experiments/benchmarks/host_latency.py [--families resnet mobilenetv2 minilm vit] [--variants 15] [--threads 1] [--seed 0] [--calibrate]
+        [--measured FILE.json]
 
 Every family has two models with random weights (another input size, or more layers); half of the variants of a family are of each. A variant prunes every
 kind of axis by a ratio of its own and is float or 8-bit (convolutional networks with calibrated ranges, transformers with ranges taken at run time). All are
-run by ONNX Runtime in one process, taking turns in nine rounds; a variant's time is the median over the rounds of a round's median. ``--measured`` keeps the
-times and reads them again, so that another model of the costs can be judged by the same ones.
+run by ONNX Runtime in one process, taking turns in nine rounds; a variant's time is the median over the rounds of a round's median. ``--calibrate`` calibrates
+this machine (as ``compareto devices calibrate``, and kept as it does) once the variants are exported, just before they are timed: a virtual machine changes its
+pace by a third within the hour. ``--measured`` keeps the times and reads them again, so that another model of the costs can be judged by the same ones.
 """
 
 import argparse
@@ -49,6 +51,7 @@ from compressors.scoring import scores_of  # noqa: E402
 from compressors.targets import target_named  # noqa: E402
 from compressors.targets.onnx_session import OnnxSession  # noqa: E402
 from evaluators.devices import device_named  # noqa: E402
+from evaluators.devices.this_host import calibrate_this_host  # noqa: E402
 from search.quiet import quiet_libraries  # noqa: E402
 
 ROUNDS, SLICE_S, FEWEST, MOST = 9, 0.03, 5, 100
@@ -115,8 +118,8 @@ def recipe(rng: random.Random, graph: ModelGraph, mode: str, integers: bool) -> 
     return Recipe.from_plain([*steps, {"quantize": {"mode": mode}}] if integers else steps)
 
 
-def variants(family: str, count: int, seed: int, device: Any, folder: Path | None) -> Iterator[dict[str, Any]]:
-    """Each variant's name and predicted times (own and the uncompressed model's), and, where there is a folder, its file and inputs.
+def variants(family: str, count: int, seed: int, folder: Path | None) -> Iterator[dict[str, Any]]:
+    """Each variant's name, graph and shapes, and, where there is a folder, its file and inputs.
 
     The uncompressed models come first, as variants without a recipe.
     """
@@ -132,8 +135,7 @@ def variants(family: str, count: int, seed: int, device: Any, folder: Path | Non
             rng = random.Random(f"{seed} {family} {name} {i}")
             chosen = Recipe.from_plain([]) if i < 0 else recipe(rng, graph, mode, i % 2 == 1)
             edit = chosen.plan(graph, scores)[-1] if chosen.steps else GraphEdit.identity(graph)
-            predicted = device.cost(graph, edit.shapes(graph))["latency_ms"].estimate(0)
-            row = {"family": family, "model": name, "variant": i, "integers": i >= 0 and i % 2 == 1, "predicted": predicted}
+            row = {"family": family, "model": name, "variant": i, "integers": i >= 0 and i % 2 == 1, "graph": graph, "shapes": edit.shapes(graph)}
             if folder is not None:
                 smaller = applied(chosen, model, scores, Context(Noise(inputs), model, graph, example, target))
                 row["path"] = target.export(smaller, example, folder / f"{family}-{number}-{i}")
@@ -182,18 +184,23 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--measured", type=Path)
     parser.add_argument("--rows", action="store_true", help="print every variant")
     args = parser.parse_args()
     quiet_libraries()
     warnings.simplefilter("ignore")
-    device = device_named(f"this-host/onnxruntime:{args.threads}t", progress=lambda line: print(line, file=sys.stderr))
     known = json.loads(args.measured.read_text()) if args.measured and args.measured.is_file() else None
     with tempfile.TemporaryDirectory() as folder:
         made = None if known else Path(folder)
-        rows = [row for family in args.families for row in variants(family, args.variants, args.seed, device, made)]
+        rows = [row for family in args.families for row in variants(family, args.variants, args.seed, made)]
         names = [f"{row['family']} {row['model']} {row['variant']}" for row in rows]
+        if args.calibrate:
+            calibrate_this_host(lambda line: print(line, file=sys.stderr, flush=True), args.threads)
+        device = device_named(f"this-host/onnxruntime:{args.threads}t", progress=lambda line: print(line, file=sys.stderr))
         times = known or dict(zip(names, timed(rows, args.threads), strict=True))
+    for row in rows:
+        row["predicted"] = device.cost(row["graph"], row["shapes"])["latency_ms"].estimate(0)
     if args.measured and not known:
         args.measured.write_text(json.dumps(times, indent=1))
     plain = {(row["family"], row["model"]): (times[name], row["predicted"].value) for name, row in zip(names, rows, strict=True) if row["variant"] < 0}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pydantic
@@ -21,6 +22,11 @@ from evaluators.devices.calibration.probes import Probe, probes
 from evaluators.devices.calibration.timing import Rounds, time_runs
 from evaluators.devices.kernel_time import ODD
 from evaluators.devices.rates import Rates, rates_of
+
+if TYPE_CHECKING:
+    from evaluators.devices.kernel_table import KernelTable
+
+    type Prepared = tuple[list[tuple[str, KernelTable]], list[Callable[[], object]]]
 
 __all__ = ["CALIBRATION_VERSION", "Calibration", "NoisyMachineError", "calibrate", "check_spreads", "covering", "identity", "machine_memory"]
 
@@ -92,7 +98,13 @@ def calibrate(threads: int, progress: Callable[[str], None], *, networks: bool =
     Raises:
         NoisyMachineError: the timings vary too much.
     """
-    rounds = Rounds(keep, identity(threads))
+    with tempfile.TemporaryDirectory(prefix="compareto-calibration-") as folder:
+        # All is made before anything is timed: machines change their pace within minutes.
+        prepared = _prepared(threads, Path(folder), progress) if networks else None
+        return _calibrated(threads, progress, prepared, Rounds(keep, identity(threads)))
+
+
+def _calibrated(threads: int, progress: Callable[[str], None], prepared: Prepared | None, rounds: Rounds) -> Calibration:
     benchmarks = tuple(probes())
     short_ms, long_ms, spreads = time_probes(benchmarks, threads, rounds, progress)
     check_spreads(spreads)
@@ -123,8 +135,8 @@ def calibrate(threads: int, progress: Callable[[str], None], *, networks: bool =
     )
     spread, residual, count = float(np.percentile(spreads, 75)), float(np.sqrt(np.mean(fitted.residuals**2))), 0
     half_width = 1.645 * max(residual, _LEAST_RESIDUAL)
-    if networks:
-        rates, residuals, more = _corrected(rates, threads, rounds, progress)
+    if prepared is not None:
+        rates, residuals, more = _corrected(rates, prepared, rounds, progress)
         spread, residual, count = max(spread, more), float(np.sqrt(np.mean(residuals**2))), len(residuals)
         half_width = covering(residuals)
     rounds.close()
@@ -152,18 +164,24 @@ def time_probes(
     return milliseconds[: len(benchmarks)], milliseconds[len(benchmarks) :], spreads
 
 
-def _corrected(rates: Rates, threads: int, rounds: Rounds, progress: Callable[[str], None]) -> tuple[Rates, NDArray[np.float64], float]:
+def _prepared(threads: int, folder: Path, progress: Callable[[str], None]) -> Prepared:
+    """Whole networks: what is priced, and what is timed."""
+    from compressors.targets import target_named
+    from evaluators.devices.calibration.networks import variants
+    from evaluators.devices.calibration.preparing import prepared_runs
+
+    return prepared_runs(variants(), target_named("onnxruntime"), threads, folder, progress)
+
+
+def _corrected(rates: Rates, prepared: Prepared, rounds: Rounds, progress: Callable[[str], None]) -> tuple[Rates, NDArray[np.float64], float]:
     """Rates corrected by whole networks; their residuals, left out in turn; their spread."""
     from compressors.targets import target_named
     from evaluators.devices.calibration.correction import correct
-    from evaluators.devices.calibration.networks import variants
-    from evaluators.devices.calibration.preparing import prepared_runs
     from evaluators.devices.roofline import Interval, Roofline
 
+    tables, runs = prepared
     target = target_named("onnxruntime")
-    with tempfile.TemporaryDirectory(prefix="compareto-calibration-") as folder:
-        tables, runs = prepared_runs(variants(), target, threads, Path(folder), progress)
-        milliseconds, spreads = time_runs(runs, "networks", rounds, progress)
+    milliseconds, spreads = time_runs(runs, "networks", rounds, progress)
     check_spreads(spreads)
 
     def model(changed: Rates) -> Roofline:

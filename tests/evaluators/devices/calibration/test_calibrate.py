@@ -43,6 +43,7 @@ def quiet_machine(benchmarks: tuple[Probe, ...], tmp_path: Path, monkeypatch: py
         return *imagined(given), np.full(len(given), 0.02)
 
     monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path))
+    monkeypatch.setattr(calibrate, "probes", lambda: benchmarks)
     monkeypatch.setattr(calibrate, "time_probes", time_probes)
     this_host.forget()
     yield timed
@@ -134,6 +135,7 @@ def test_on_a_noisy_machine_the_nearest_profile_stands_in_and_says_so(quiet_mach
 
 def test_to_calibrate_a_noisy_machine_is_refused(quiet_machine: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(calibrate, "time_probes", lambda given, threads, rounds, progress: (*imagined(given), np.full(len(given), 0.9)))
+    monkeypatch.setattr(calibrate, "_prepared", lambda threads, folder, progress: ([], []))
     with pytest.raises(UserError, match="this-host cannot be calibrated: timings vary by 90% between rounds, more than the 25%"):
         this_host.calibrate_this_host(lambda line: None)
     assert not list((tmp_path / "devices").glob("*.yaml"))
@@ -141,7 +143,8 @@ def test_to_calibrate_a_noisy_machine_is_refused(quiet_machine: list[int], monke
 
 def test_whole_networks_decide_the_interval(quiet_machine: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     residuals = np.linspace(-0.06, 0.06, 21)
-    monkeypatch.setattr(calibrate, "_corrected", lambda rates, threads, rounds, progress: (rates, residuals, 0.02))
+    monkeypatch.setattr(calibrate, "_prepared", lambda threads, folder, progress: ([], []))
+    monkeypatch.setattr(calibrate, "_corrected", lambda rates, prepared, rounds, progress: (rates, residuals, 0.02))
     path = this_host.calibrate_this_host(lambda line: None)
     found = this_host.read_calibration(path)
     assert found is not None
