@@ -26,7 +26,7 @@ from evaluators.devices.rates import Rates, rates_of
 if TYPE_CHECKING:
     from evaluators.devices.kernel_table import KernelTable
 
-    type Prepared = tuple[list[tuple[str, KernelTable]], list[Callable[[], object]]]
+    Prepared = tuple[list[tuple[str, KernelTable]], list[Callable[[], object]]]
 
 __all__ = ["CALIBRATION_VERSION", "Calibration", "NoisyMachineError", "calibrate", "check_spreads", "covering", "identity", "machine_memory"]
 
