@@ -15,7 +15,9 @@ from torch import nn
 
 from compressors.checkpoint import load
 from compressors.errors import UnexportableError, UserError
+from compressors.graph import Shapes
 from compressors.recipe import Recipe
+from evaluators.devices.calibration.anchors import Candidate
 from evaluators.metric import Estimate
 from evaluators.tasks.array_task import ArrayTask, module_predict
 from evaluators.tasks.making import tokenizer_of
@@ -46,6 +48,7 @@ class ArtifactSource:
         record: of the trial.
         promised, uncompressed: figures by metric; quality on ``report``.
         study: the study's name and folder.
+        shapes: of the model, one row.
         raw_images: the layout of the pixels that the artifact takes; None where it takes prepared inputs.
     """
 
@@ -56,6 +59,7 @@ class ArtifactSource:
     promised: Mapping[str, Estimate]
     uncompressed: Mapping[str, Estimate]
     study: tuple[str, str]
+    shapes: Shapes
     raw_images: Layout | None = None
 
 
@@ -83,7 +87,9 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     write_json(folder / METRICS, {"artifact_version": ARTIFACT_VERSION, "split": "report", "main": task.quality[0].name, **described})
     machine = f"{platform.machine()} {platform.system()} {platform.node()}"
     provenance = {"study": name, "study_folder": source.study[1], "trial": source.record.id, "machine": machine}
-    write_json(folder / PROVENANCE, {**provenance, "versions": dict(prepared.versions), "experiment": experiment.to_plain()})
+    # What a measurement of this file says about others: see evaluators.devices.calibration.anchors.
+    identity = {"graph": prepared.graph.fingerprint, "candidate": Candidate.of(source.shapes).model_dump(mode="json")}
+    write_json(folder / PROVENANCE, {**provenance, "versions": dict(prepared.versions), **identity, "experiment": experiment.to_plain()})
     card = model_card(
         f"{name} {source.record.id}",
         experiment,

@@ -12,6 +12,7 @@ peak_memory_bytes is of that process after a few more runs.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import io
 import json
@@ -337,6 +338,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     models = [open_model(path, args.threads, args.provider) for path in paths]
     times = timed([lambda model=model: model.run(batch) for model in models], args.seconds)  # type: ignore[misc]
     document: dict[str, Any] = {
+        "model": args.model.name,
+        "sha256": hashlib.sha256(args.model.read_bytes()).hexdigest(),
         "runtime": models[0].runtime,
         "provider": models[0].provider,
         "python": platform.python_version(),

@@ -81,7 +81,7 @@ def export_trial(results: Results, trial: str, out: Path, *, form: str = "onnx",
         write_raw(partial, prepared.experiment, prepared.task)
         write_promised(partial, prepared.task, model)
         study = (results.name, str(results.folder.resolve()) if results.folder else "")
-        write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study, raw_images), partial)
+        write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study, runner.shapes(recipe, model), raw_images), partial)
         if out.exists():
             out.rmdir()
         partial.rename(out)

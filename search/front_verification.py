@@ -141,7 +141,7 @@ class FrontVerifier:
             write_raw(folder, prepared.experiment, prepared.task)
             write_promised(folder, prepared.task, model)
         study = (results.name, str(results.folder.resolve()) if results.folder else "")
-        path = write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study), folder)
+        path = write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study, self._runner.shapes(recipe, model)), folder)
         found = {"size_bytes": float(prepared.target.file_bytes(path))}
         with nullcontext(session_of(prepared, path)) if prepared.target.name == "torch" else RuntimeProcess(path) as predict:
             found |= {name: e.value for name, e in prepared.task.metrics(predict, "report").items()}

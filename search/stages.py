@@ -20,6 +20,7 @@ from compressors.checkpoint import CHECKPOINT_VERSION
 from compressors.compressor import GraphEdit
 from compressors.context import Context
 from compressors.errors import DivergedError, OutOfMemoryError
+from compressors.graph import Shapes
 from compressors.graph.surgery import STRUCTURE_VERSION
 from compressors.recipe import Recipe
 from compressors.scoring import depends_on_target, scores_of
@@ -154,6 +155,11 @@ class StageRunner:
         self._stages, self._logs = [], []
         edits = self.plan(recipe)
         return self._build(recipe, edits, self._keys(recipe, replicate, budget), budget)
+
+    def shapes(self, recipe: Recipe, model: nn.Module) -> Shapes:
+        """Of the model that a recipe has made, one row."""
+        edits = self.plan(recipe)
+        return (edits[-1] if edits else GraphEdit.identity(self.prepared.graph)).as_made(structure_of(model)).shapes(self.prepared.graph)
 
     def _root(self) -> str:
         p = self.prepared

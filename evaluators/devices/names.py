@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from compressors.errors import UserError, near_miss
 from evaluators.devices.profile import load_profile, profile_names
 
-__all__ = ["THIS_HOST", "DeviceKey", "device_keys", "device_names", "parse_device", "resolve_device", "units_of", "unknown_device"]
+__all__ = ["EXPORTED", "THIS_HOST", "DeviceKey", "device_keys", "device_names", "parse_device", "resolve_device", "units_of", "unknown_device"]
 
 THIS_HOST = "this-host"
 _FORM = re.compile(r"(?P<device>[^./:\s]+)(\.(?P<unit>[^./:\s]+))?(/(?P<runtime>[^./:\s]+))?(?P<options>(:[^./:\s]+)*)")
 _THREADS = re.compile(r"([1-9]\d*)t")
-_EXPORTED = ("onnxruntime", "litert", "executorch")
+EXPORTED = ("onnxruntime", "litert", "executorch")
 """Runtimes that a study can have as target; the others, such as ncnn, are only meant where they are named."""
 _FULL_SPEED = "performance"
 
@@ -59,7 +59,7 @@ def device_names() -> tuple[str, ...]:
 def units_of(device: str) -> dict[str, tuple[str, ...]]:
     """Runtimes of each unit of a device, the default unit first."""
     if device == THIS_HOST:
-        return {"cpu": ("onnxruntime",)}
+        return {"cpu": EXPORTED}
     return {name: tuple(unit.runtimes) for name, unit in load_profile(device).units.items()}
 
 
@@ -81,8 +81,8 @@ def parse_device(text: str, target: str | None = None) -> DeviceKey:
     """What ``text`` means.
 
     A unit left out is the first of the device that has the runtime; a runtime left out is the only one of the device (or unit) that
-    models are exported for, else the study's ``target`` if the device has it. Threads, such as ``2t``, and a power mode, such as ``eco``, may follow.
-    Several units, such as ``npu+cpu``, share a model.
+    models are exported for, else the study's ``target`` if the device has it; on this host else ONNX Runtime. Threads, such as ``2t``, and a power mode, such
+    as ``eco``, may follow. Several units, such as ``npu+cpu``, share a model.
 
     Raises:
         UserError: unknown device, unit, runtime or power mode, or a runtime left out where several are meant.
@@ -109,8 +109,8 @@ def parse_device(text: str, target: str | None = None) -> DeviceKey:
         there = "; ".join(f"{name}: {', '.join(units[name])}" for name in asked)
         raise UserError(f"device {place!r}: no runtime is on all of these units; there are {there}")
     if runtime is None:
-        meant = [r for r in runtimes if r in _EXPORTED] or list(runtimes)
-        if len(meant) > 1 and target not in meant:
+        meant = [r for r in runtimes if r in EXPORTED] or list(runtimes)
+        if len(meant) > 1 and target not in meant and device != THIS_HOST:
             raise UserError(f"device {text!r} leaves open which runtime is meant; accepted: {', '.join(f'{place}/{r}' for r in runtimes)}")
         runtime = target if target in meant else meant[0]
     if runtime not in runtimes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evaluators.devices.names import THIS_HOST, DeviceKey, parse_device
+from evaluators.devices.names import EXPORTED, THIS_HOST, DeviceKey, parse_device
 from evaluators.devices.profile import Profile, load_profile
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def device_named(text: str, target: str | None = None, progress: Callable[[str],
     Raises:
         UserError: no such device, unit, runtime or power mode.
     """
+    from evaluators.devices.anchored import anchored
+    from evaluators.devices.calibration.anchors import read_anchors
     from evaluators.devices.energy import REQUESTS_PER_HOUR, Powered
     from evaluators.devices.network import Networked
 
@@ -38,9 +40,9 @@ def device_named(text: str, target: str | None = None, progress: Callable[[str],
 
         core = budget_of(load_profile(nearest_profile()))
         budget = replace(core, sustained_w=core.sustained_w * (key.threads or 1))
-        return Powered(this_host(progress, threads=key.threads), budget, requests)
+        return Powered(this_host(progress, key.threads, key.runtime), budget, requests)
     profile = load_profile(key.device)
-    model: DeviceModel = Powered(spec_model(key), budget_of(profile), requests)
+    model = anchored(Powered(spec_model(key), budget_of(profile), requests), read_anchors(key))
     return model if profile.network is None else Networked(model, profile.network, requests)
 
 
@@ -66,8 +68,8 @@ def spec_model(key: DeviceKey, called: str | None = None) -> DeviceModel:
     from evaluators.devices.roofline import Interval, Roofline
     from evaluators.devices.streaming import stream_gb_s
 
-    # Only this runtime's fusion rules are known so far; the others fuse the same patterns.
-    target = target_named("onnxruntime")
+    # Runtimes that models are exported for know what they fuse; the others are taken to fuse the same patterns.
+    target = target_named(key.runtime if key.runtime in EXPORTED else "onnxruntime")
     interval = Interval(latency=(0.4, 2.5), memory=(0.7, 1.6), energy=(0.2, 5.0))
     profile = load_profile(key.device)
     known = known_rates(key.device, key.unit, key.runtime, key.threads)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import sys
 from typing import Any
 
-from evaluators.devices.names import THIS_HOST, device_names, parse_device, units_of
-from search.commands import devices_fit, devices_validate
+from evaluators.devices.names import THIS_HOST, DeviceKey, device_names, parse_device, units_of
+from search.commands import devices_calibrate, devices_fit, devices_validate
 from search.commands.arguments import Subparsers, add_command
 
 __all__ = ["register", "run"]
@@ -30,10 +28,9 @@ def register(subparsers: Subparsers) -> None:
     show.add_argument("device", metavar="DEVICE", help="a device's name, DEVICE[.UNIT]/RUNTIME, or the file of a profile, which is checked")
     for reader in (listing, show):
         reader.add_argument("--format", choices=("table", "json"), default="table", help="table (default) or json")
-    calibrate = actions.add_parser("calibrate", help="measure this machine: kernels, then whole networks, some minutes; an interrupted calibration goes on")
-    calibrate.add_argument("--threads", type=_threads, default=None, metavar="N", help="threads of a session (default: 1, as this-host without :Nt)")
-    for action in (listing, show, calibrate):
+    for action in (listing, show):
         action.set_defaults(run=run)
+    devices_calibrate.register(actions)
     devices_fit.register(actions)
     devices_validate.register(actions)
 
@@ -42,9 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Dispatch on the action."""
     if args.action == "list":
         return _list(args.format)
-    if args.action == "show":
-        return _show(args.device, args.format)
-    return _calibrate(args.threads)
+    return _show(args.device, args.format)
 
 
 def _list(form: str) -> int:
@@ -79,30 +74,34 @@ def _row(name: str) -> dict[str, Any]:
 
 
 def _show(text: str, form: str) -> int:
+    from evaluators.devices.calibration.anchors import kept_anchors
     from evaluators.devices.document import device_lines
     from evaluators.devices.profile import load_profile
 
     name = text if text in device_names() or text.endswith((".yaml", ".yml", ".json")) else parse_device(text).device
     if name == THIS_HOST:
-        return _show_this_host(form)
+        return _show_this_host(parse_device(text), form)
+    kept = kept_anchors(name) if name in device_names() else {}
     if form == "json":
-        print(load_profile(name).model_dump_json(indent=2))
+        plain = [{"key": key, **anchor.model_dump(mode="json")} for key, anchors in kept.items() for anchor in anchors]
+        print(json.dumps({**load_profile(name).model_dump(mode="json"), "anchors": plain}, indent=2))
     else:
-        print("\n".join(device_lines(name)))
+        lines = devices_calibrate.anchor_lines(kept)
+        print("\n".join([*device_lines(name), *([""] if lines else []), *lines]))
     return 0
 
 
-def _show_this_host(form: str) -> int:
+def _show_this_host(key: DeviceKey, form: str) -> int:
     from evaluators.devices.this_host import DEFAULT_THREADS, calibration_path, read_calibration
 
-    path = calibration_path(DEFAULT_THREADS)
+    path = calibration_path(key.threads or DEFAULT_THREADS, key.runtime)
     found = read_calibration(path)
     if form == "json":
         print(json.dumps(None if found is None else found.model_dump(), indent=2))
     elif found is None:
-        print(f"{THIS_HOST} is not calibrated for these versions; run: compareto devices calibrate")
+        print(f"{key} is not calibrated for these versions; run: compareto devices calibrate {key}")
     else:
-        print("\n".join([*_summary(found), f"kept in {path}"]))
+        print("\n".join([*devices_calibrate.summary(found), f"kept in {path}"]))
     if form != "json":
         print(_power_line())
     return 0
@@ -115,31 +114,3 @@ def _power_line() -> str:
     if meter is None:
         return "energy: an estimate from the figures of an x86 core or an Arm board; no power meter (RAPL, NVML) can be read here"
     return f"energy: an estimate from the figures of an x86 core or an Arm board; {meter.name} can be read and has counted {meter.read_j():.0f} J"
-
-
-def _calibrate(threads: int | None) -> int:
-    from evaluators.devices.this_host import calibrate_this_host, read_calibration
-
-    path = calibrate_this_host(lambda line: print(line, file=sys.stderr), threads)
-    found = read_calibration(path)
-    assert found is not None, "it was just written"
-    print("\n".join([*_summary(found), f"kept in {path}"]))
-    return 0
-
-
-def _summary(found: Any) -> list[str]:
-    lines = [f"{key}: {value}" for key, value in found.machine.items()]
-    held_out = f"of {found.networks} models of networks that were left out of the fit in turn" if found.networks else "of single kernels"
-    lines.append(
-        f"residual {found.residual:.1%} {held_out}; 90 % within a factor of {math.exp(found.half_width):.2f}; spread between rounds {found.spread:.1%}"
-    )
-    for precision, table in found.rates.compute.items():
-        lines.append(f"{precision:<12} " + ", ".join(f"{op_class} {rate.gmacs:.0f}" for op_class, rate in table.items()) + " GMAC/s")
-    lines.append(f"weights stream at {found.rates.weight_gb_s:.0f} GB/s; one inference costs {found.rates.overhead_ms * 1e3:.0f} us beside its kernels")
-    return lines
-
-
-def _threads(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive number of threads, got {text!r}")
-    return int(text)
