@@ -114,13 +114,13 @@ class KernelTable:
     @cached_property
     def row_products(self) -> tuple[Product, ...]:
         """The same, where a matrix that is multiplied by one row alone is of the class ``gemv``: each weight is used once."""
-        single = (self.macs <= self.weights).all(axis=1)
+        single = [bool(row.all()) for row in self.macs <= self.weights]
         return self._products([GEMV if one and kernel.op_class == "gemm" else kernel.op_class for one, kernel in zip(single, self.kernels, strict=True)])
 
     def _products(self, op_classes: Sequence[str]) -> tuple[Product, ...]:
         by_class: dict[str, list[int]] = {}
-        for k in np.flatnonzero(self.macs.any(axis=1)):
-            by_class.setdefault(op_classes[k], []).append(int(k))
+        for k in np.flatnonzero(self.macs.any(axis=1)).tolist():
+            by_class.setdefault(op_classes[k], []).append(k)
         return tuple(self._product(op_class, np.array(kernels)) for op_class, kernels in by_class.items())
 
     def _product(self, op_class: str, kernels: NDArray[np.int64]) -> Product:

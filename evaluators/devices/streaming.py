@@ -38,4 +38,5 @@ def stream_gb_s(device: str, unit: str) -> float:
     for name, clock in ((f"{device}.{unit}", 1.0), *like):
         if name in table.measured:
             return table.measured[name] * clock
-    return profile.units[unit].bandwidth_gb_s.value * table.share.get(unit, 1.0)
+    share: float = table.share.get(unit, 1.0)
+    return profile.units[unit].bandwidth_gb_s.value * share

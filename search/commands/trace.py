@@ -198,7 +198,7 @@ def _show_devices(devices: Sequence[dict[str, Any]], alike: Callable[[str], str]
     ]
     _table("Uncompressed on each device (90 % intervals)", ("device", "latency ms>", "memory MB>", "energy mJ>", "tier", "bound by"), rows)
     telling = [(d["key"], _figure(d["ttft_ms"]), _figure(d["ms_per_token"]), _bounds(d["programs"]["decode"])) for d in devices if "ms_per_token" in d]
-    _table("Telling (90 % intervals)", ("device", "first token ms>", "ms a token>", "a token is bound by"), telling)
+    _table("Generation of tokens (90 % intervals)", ("device", "first token ms>", "ms a token>", "a token is bound by"), telling)
     for device in devices:
         _show_kernels(device["key"], device, alike)
         if "decode" in device["programs"]:
