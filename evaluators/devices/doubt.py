@@ -50,6 +50,10 @@ class Doubt:
         parts += _sums(features, op_classes, lambda c: form.arithmetic(c, integer=True)[0], in_integers)
         parts += _sums(features, op_classes, form.traffic, times.memory)
         parts[features.index("launch")] = times.launch.sum(axis=0)
+        if "launch.int8" in features:
+            integers = np.where(integer, times.launch, 0.0).sum(axis=0)
+            parts[features.index("launch")] -= integers
+            parts[features.index("launch.int8")] = integers
         if "inference" in features:
             parts[features.index("inference")] = self.inference_ms
         total = parts.sum(axis=0)

@@ -7,7 +7,7 @@ fitted:
     networks: 25
     error: {fp32: 0.11, int8: 0.13}          # mean absolute percentage error with networks held out, as a fraction
     settings:
-    - {threads: 1, gmacs: {...}, gmacs_int8: {...}, gb_s: {...}, launch_us: 4.1}      # and inference_ms, of a neural processor
+    - {threads: 1, gmacs: {...}, gmacs_int8: {...}, gb_s: {...}, launch_us: 4.1}      # and launch_int8_us, inference_ms of a neural processor
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ _STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _POOLED = "_pooled"
 _Positive = Annotated[float, pydantic.Field(gt=0)]
 _Count = Annotated[int, pydantic.Field(ge=0)]
+_OF_ACCELERATORS = {"launch.int8": "launch_int8_us", "inference": "inference_ms"}
 
 
 class FittedSetting(pydantic.BaseModel):
@@ -63,6 +64,7 @@ class FittedSetting(pydantic.BaseModel):
         gmacs, gmacs_int8: 1e9 multiply-accumulates a second by op class; saturation comes on top.
         gb_s: 1e9 bytes a second by op class; ``weights``; ``quantize`` between floats and integers.
         launch_us: fixed cost of a kernel.
+        launch_int8_us: that of one for integers, of a neural processor only.
         inference_ms: fixed cost of an inference, of a neural processor only.
     """
 
@@ -77,6 +79,7 @@ class FittedSetting(pydantic.BaseModel):
     gmacs_int8: Mapping[str, _Positive]
     gb_s: Mapping[str, _Positive]
     launch_us: _Positive
+    launch_int8_us: _Positive | None = None
     inference_ms: _Positive | None = None
 
     @property
@@ -86,8 +89,9 @@ class FittedSetting(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> FittedSetting:
-        if self.inference_ms is None and "inference" in self.form.features:
-            raise ValueError("inference_ms is missing")
+        for feature, field in _OF_ACCELERATORS.items():
+            if getattr(self, field) is None and feature in self.form.features:
+                raise ValueError(f"{field} is missing")
         for field, needed in _tables(self.form).items():
             table = getattr(self, field)
             for key in needed:
@@ -113,6 +117,7 @@ class FittedSetting(pydantic.BaseModel):
             gmacs_int8={c: rate(1, f"macs.{c}.int8") for c in tables["gmacs_int8"]},
             gb_s={c: bytes_.get(c) or rate(wide, f"moved.{c}") for c in tables["gb_s"]},
             launch_us=float(f"{10 * cost['launch']:.3g}"),
+            launch_int8_us=float(f"{10 * cost['launch.int8']:.3g}") if "launch.int8" in cost else None,
             inference_ms=float(f"{cost['inference']:.3g}") if "inference" in cost else None,
         )
 
@@ -122,7 +127,7 @@ class FittedSetting(pydantic.BaseModel):
         wide = self.form.float_bytes
         found |= {f"moved.{c}": wide / v for c, v in self.gb_s.items()}
         found |= {"weights": wide / self.gb_s["weights"], "quantize": (1 + wide) / self.gb_s["quantize"], "launch": self.launch_us / 10}
-        found["inference"] = self.inference_ms or 0.0
+        found |= {"launch.int8": (self.launch_int8_us or 0.0) / 10, "inference": self.inference_ms or 0.0}
         return np.array([found[name] for name in self.form.features])
 
 

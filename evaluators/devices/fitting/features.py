@@ -64,7 +64,9 @@ def work(kernels: Sequence[MeasuredKernel], form: Form = PROCESSOR) -> Floats:
     for op_class, elements in zip(load.op_classes, (load.moved * share)[:, 0] * 1e-6, strict=True):
         amounts[form.traffic(op_class)] += float(elements)
     amounts["weights"] = float(load.weight_bytes.sum()) / (form.float_bytes * 1e6)
-    amounts["launch"] = float(load.launches.sum()) * 1e-2
+    integers = "launch.int8" if "launch.int8" in amounts else "launch"
+    for name, chosen in (("launch", ~load.computes_integers), (integers, load.computes_integers)):
+        amounts[name] += float(load.launches[chosen].sum()) * 1e-2
     amounts["quantize"] = float(load.converted.sum()) * 1e-6
     if "inference" in amounts:
         amounts["inference"] = 1.0
@@ -88,13 +90,16 @@ def rates_from(costs: Floats, form: Form = PROCESSOR) -> Rates:
         return Rate(gmacs=1 / (times * cost[name]), **form.saturation_of(op_class))
 
     tables = {precision: {c: rate(c, integer=precision == "int8") for c in PRODUCTS} for precision in (form.floats, "int8")}
+    launch = {"default": 10 * cost["launch"]}
+    if "launch.int8" in cost:
+        launch |= {f"{op_class}_int8": 10 * cost["launch.int8"] for op_class in CLASSES}
     bandwidth = {op_class: form.float_bytes / cost[form.traffic(op_class)] for op_class in CLASSES}
     return Rates(
         compute=tables,
         bandwidth_gb_s={"default": bandwidth["elementwise"], **bandwidth, "quantize": (1 + form.float_bytes) / cost["quantize"]},
         weight_gb_s=form.float_bytes / cost["weights"],
         cache_bytes=0.0,
-        launch_us={"default": 10 * cost["launch"]},
+        launch_us=launch,
         overhead_ms=cost.get("inference", 0.0),
         memory_bytes=1.0,
         fallback=dict(form.fallback),

@@ -14,7 +14,7 @@ class Form:
 
     Attributes:
         typical: by kind of work, milliseconds of 1e6 multiply-accumulates or elements (of ``float_bytes``), units of 10 us of a launch, milliseconds of an
-            ``inference``; their ratios are the prior of the fit.
+            ``inference``; their ratios are the prior of the fit. What has no ``.int8`` of its own costs as much in integers.
         saturation: by op class, fields of ``Rate``: sizes at which kernels reach half of their speed.
         compute_as, moved_as: op classes that cost as much as another one.
         floats: what float networks are computed in.
@@ -126,6 +126,7 @@ ACCELERATOR = Form(
         "moved.softmax": 0.03,
         "weights": 0.03,
         "launch": 0.3,
+        "launch.int8": 0.3,
         "quantize": 0.03,
         "inference": 0.1,
     },

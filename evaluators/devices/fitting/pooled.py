@@ -152,7 +152,7 @@ def _mean(about: Floats, inverse: Floats, covariances: Floats, target: Floats, s
 
 def _prior_of_the_mean(size: int, form: Form) -> tuple[Floats, Floats]:
     """Mean, ``[covariates, features]``, and precision of the prior's mean."""
-    fixed = ("launch", "inference")
+    fixed = ("launch", "launch.int8", "inference")
     kinds = [0 if name.startswith("macs") else 2 if name in fixed else 1 for name in form.features]
     count = len(kinds)
     start = np.zeros((size, count))

@@ -56,12 +56,14 @@ def test_the_block_is_replaced_and_the_rest_of_the_file_stays(tmp_path: Path) ->
     assert fitted_runtime(profile, "npu/ncnn") is None
 
 
-def test_a_neural_processor_needs_the_cost_of_an_inference(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("written", "field"), [(", inference_ms: 0.1", "inference_ms"), (", launch_int8_us: 3.0", "launch_int8_us")])
+def test_a_neural_processor_needs_fixed_costs_of_its_own(tmp_path: Path, written: str, field: str) -> None:
     path = Path(shutil.copy(profile_path("amlogic-s805"), tmp_path))
     write_fitted(path, {"npu/litert": runtime(FittedSetting.of(np.array(list(ACCELERATOR.typical.values())), ACCELERATOR, threads=1))})
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace(", inference_ms: 0.1", ""), encoding="utf-8")
-    with pytest.raises(UserError, match=r"fitted\.npu/litert: settings\.0: inference_ms is missing"):
+    assert written in text
+    path.write_text(text.replace(written, ""), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"fitted\.npu/litert: settings\.0: {field} is missing"):
         fitted_runtime(load_profile(str(path)), "npu/litert")
 
 
