@@ -21,14 +21,21 @@ Generated from `evaluators/devices/profiles/*.yaml` by `python -m evaluators.dev
 A device is written `DEVICE[.UNIT]/RUNTIME[:THREADSt][:MODE]`: `raspberry-pi-5/onnxruntime`, `galaxy-s24.npu/litert`, `raspberry-pi-4/litert:1t`,
 `galaxy-s24/litert:2t:eco`. The unit may be left out where the first one listed is meant, the runtime where models are exported for only one of the device's
 or where the study's target is meant. `ncnn` and `qnn_dlc` can be priced, not exported for. Power modes are performance (the default), balanced and eco.
-`this-host` is the machine at hand, with ONNX Runtime and one thread unless `:Nt` says otherwise; it is calibrated once (`compareto devices calibrate`).
+`this-host` is the machine at hand in the study's runtime, with one thread unless `:Nt` says otherwise; it is calibrated once
+(`compareto devices calibrate [--runtime litert]`). ONNX Runtime takes 30 seconds, which a search does by itself; where another runtime is not calibrated yet,
+the nearest profile stands in, and it is said.
 `remote` is a server behind a network: round trip and transfer are added to its latency, and its energy is what the caller's radio takes.
 
 Tiers: `public-calibrated` rates were fitted to published measurements of that device and runtime; `transferred` ones to another runtime of it, or to another
 device with the same processor; `spec-only` ones are data sheet peaks times efficiencies pooled over other devices, believed (90 %) within 0.4 to 2.5 times the
 value. What is computed in a precision that the unit does not have uses a fallback, and pays for converting activations where that crosses between floats and
-integers; float networks run in half precision on a neural processor. The kernels are those of ONNX Runtime for every runtime.
+integers; float networks run in half precision on a neural processor. Runtimes that models are exported for fuse kernels by their own rules, the others as
+ONNX Runtime does.
 Energy is an estimate everywhere: power at rest for the whole inference, plus multiply-accumulates and bytes, capped at what the device can draw for ever.
+
+Anchors: `compareto devices calibrate pixel-7/litert --anchor ARTIFACT=bench.json` (what an artifact's `bench.py` printed there; or `ARTIFACT=12.3ms,2.5W`, or
+`EXPERIMENT.yaml=12.3` of the uncompressed model) keeps a measurement, and variants of that model are priced by it from then on, `public-calibrated`, on that
+device, runtime, number of threads and power mode. One anchor scales, several tell classes of kernels apart; `--forget` drops them.
 
 A profile of your own: write a YAML or JSON file like those (`compareto devices show FILE` checks it) and set `COMPARETO_PROFILES` to the file or its folder;
 its name is the file's, and it comes before a shipped profile of the same name.
