@@ -80,6 +80,31 @@ class KernelTable:
     # What every device computes of these in the same way:
 
     @cached_property
+    def summed(self) -> KernelTable:
+        """The same with one kernel for all without arithmetic or weights of a site that share class and form: their times, energies and bytes add up."""
+        alone = [k for k, kernel in enumerate(self.kernels) if kernel.site is not None or self.macs[k].any()]
+        rest = sorted(set(range(len(self.kernels))) - set(alone))
+        if len(rest) < 2:
+            return self
+        forms = [("integer", self.integer), ("quantizes", self.quantizes & ~self.integer), ("", ~self.integer & ~self.quantizes)]
+        groups = [
+            ([k for k in rest if self.kernels[k].op_class == op_class], name, mask)
+            for op_class in dict.fromkeys(self.kernels[k].op_class for k in rest)
+            for name, mask in forms
+        ]
+        groups = [(rows, name, mask) for rows, name, mask in groups if mask[rows].any()]
+        arrays = {
+            name: np.concatenate([getattr(self, name)[alone], [np.where(mask[rows], getattr(self, name)[rows], 0.0).sum(axis=0) for rows, _, mask in groups]])
+            for name in ("present", "macs", "weights", "inputs", "outputs")
+        }
+        for name in ("precision", "weight_bits"):
+            arrays[name] = np.concatenate([getattr(self, name)[alone], [getattr(self, name)[rows[0]] for rows, _, _ in groups]])
+        for name in ("integer", "quantizes"):
+            arrays[name] = np.concatenate([getattr(self, name)[alone], [np.full(len(self.dynamic), form == name) for _, form, _ in groups]])
+        kernels = tuple(self.kernels[k] for k in (*alone, *(rows[0] for rows, _, _ in groups)))
+        return dataclasses.replace(self, kernels=kernels, **arrays)
+
+    @cached_property
     def moved(self) -> Floats:
         """Activations that are read and written."""
         return self.inputs + self.outputs

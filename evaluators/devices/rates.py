@@ -19,7 +19,8 @@ _STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 class Rate(pydantic.BaseModel):
     """Speed of one op class in one precision, and the sizes at which it is half of that.
 
-    A kernel is a product of ``[rows, depth]`` by ``[depth, width]``; each size s contributes a factor s / (s + half), the side of its feature maps too. 1e9 multiply-accumulates a second.
+    A kernel is a product of ``[rows, depth]`` by ``[depth, width]``; each size s contributes a factor s / (s + half), as the side of its feature maps does.
+    1e9 multiply-accumulates a second.
     The last block of a width (depth) that is not a multiple of ``BLOCK`` takes about ``misaligned_width`` (``misaligned_depth``) times as long as a whole one.
     ``tile`` is the side of the square of outputs that is computed at once (Winograd's algorithm), 0 for none: an edge pays for whole tiles.
     """

@@ -94,6 +94,7 @@ class Roofline(DeviceModel):
         return kernel_table(graph if self.copies_cache else in_place(graph), self.target, shapes)
 
     def _priced(self, table: KernelTable) -> tuple[Floats, Floats, Floats, Floats]:
+        table = table.summed
         times = self.times(table)
         classes = [k.op_class for k in table.kernels]
         width = np.ones(len(table.dynamic)) if self.doubt is None else self.doubt.width(classes, table.computes_integers, times)

@@ -37,6 +37,6 @@ def stream_gb_s(device: str, unit: str) -> float:
     like = () if profile.like is None else ((f"{profile.like.device}.{unit}", profile.like.clock),)
     for name, clock in ((f"{device}.{unit}", 1.0), *like):
         if name in table.measured:
-            return table.measured[name] * clock
+            return float(table.measured[name] * clock)
     share: float = table.share.get(unit, 1.0)
     return profile.units[unit].bandwidth_gb_s.value * share
