@@ -27,7 +27,7 @@ _TIER = "public-calibrated"
 _OWN, _ARITHMETIC, _COMMON = 0.25, 0.3, 0.8
 """Standard deviations of the logarithm of what the rates of a class of kernels, of an arithmetic, and of all kernels are wrong by; the last is wide, so that
 one anchor is believed whatever the profile says."""
-_RESIDUALS, _TYPICAL, _TELLING = (0.04, 0.06, 0.1, 0.15, 0.25, 0.4), 0.12, 0.7
+_RESIDUALS, _TYPICAL, _TELLING = (0.04, 0.06, 0.1, 0.15, 0.25, 0.4), 0.15, 0.7
 """The same of a variant whose classes of kernels are known, since rates also depend on shapes: candidates, the typical one, and how far (logarithm) from it."""
 _POWER, _POWER_RESIDUAL = 0.7, 0.1
 """The same of power at rest and of that of work, each and together; and of an energy whose parts are known."""

@@ -110,7 +110,8 @@ def summary(found: Calibration) -> list[str]:
         f"residual {found.residual:.1%} {held_out}; 90 % within a factor of {math.exp(found.half_width):.2f}; spread between rounds {found.spread:.1%}"
     )
     for precision, table in found.rates.compute.items():
-        lines.append(f"{precision:<12} " + ", ".join(f"{op_class} {rate.gmacs:.0f}" for op_class, rate in table.items()) + " GMAC/s")
+        speeds = {op_class: rate.gmacs / found.rates.corrected(op_class, precision) for op_class, rate in table.items()}
+        lines.append(f"{precision:<12} " + ", ".join(f"{op_class} {speed:.0f}" for op_class, speed in speeds.items()) + " GMAC/s at most")
     lines.append(f"weights stream at {found.rates.weight_gb_s:.0f} GB/s; one inference costs {found.rates.overhead_ms * 1e3:.0f} us beside its kernels")
     return lines
 

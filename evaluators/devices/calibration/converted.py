@@ -72,6 +72,7 @@ def calibrate_converted(runtime: str, threads: int, progress: Callable[[str], No
     tables, runs = prepared_runs(converted_variants(), target, threads, models, progress)
     milliseconds, spreads = time_runs(runs, "models", rounds, progress)
     check_spreads(spreads)
+    progress(f"calibrating this host: what explains the times of {len(runs)} models")
     rates = rates_of(prior, "cpu", runtime, threads)
 
     def model(changed: Rates) -> Roofline:

@@ -72,7 +72,7 @@ def test_a_calibration_is_kept_and_used_by_its_runtime_alone(imagined: list[Path
     lines: list[str] = []
     path = this_host.calibrate_this_host(lines.append, runtime="litert")
     assert ".litert." in path.name
-    assert "preparing network 3, integers" in lines[-1]
+    assert "preparing network 3, integers" in lines[-2]
     found = this_host.read_calibration(path)
     assert found is not None
     assert found.networks == 6, "the chain is no network"
