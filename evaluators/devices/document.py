@@ -24,6 +24,8 @@ or where the study's target is meant. `ncnn` and `qnn_dlc` can be priced, not ex
 `this-host` is the machine at hand in the study's runtime, with one thread unless `:Nt` says otherwise; it is calibrated once
 (`compareto devices calibrate [--runtime litert]`). ONNX Runtime takes 30 seconds, which a search does by itself; where another runtime is not calibrated yet,
 the nearest profile stands in, and it is said.
+Several units, such as `galaxy-s24.npu+cpu/litert`, share a model: kernels go where they and their transfers take least, and the last unit executes what the
+others cannot.
 `remote` is a server behind a network: round trip and transfer are added to its latency, and its energy is what the caller's radio takes.
 
 Tiers: `public-calibrated` rates were fitted to published measurements of that device and runtime; `transferred` ones to another runtime of it, or to another

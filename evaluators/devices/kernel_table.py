@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from compressors.graph import ModelGraph, Polynomial, Shapes
 from compressors.targets import Kernel, Target
 from compressors.targets.storage import effective_granularity
-from evaluators.devices.kernel_time import Product
+from evaluators.devices.kernel_time import GEMV, Product
 from evaluators.devices.rates import PRECISIONS
 
-__all__ = ["GEMV", "KernelTable", "kernel_table"]
+__all__ = ["KernelTable", "kernel_table"]
 
-GEMV = "gemv"
-"""Op class of products of one row by a matrix, in rates that tell them from others."""
 
 Floats = NDArray[np.float64]
 _FLOAT_CLASSES = frozenset(("normalization", "softmax", "activation", "matmul", "attention"))

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from evaluators.devices.rates import BLOCK, PRECISIONS, Rate, Rates
 
-__all__ = ["ODD", "KernelTimes", "Load", "Product", "arithmetic_name", "kernel_times", "odd", "slowdown"]
+__all__ = ["GEMV", "ODD", "KernelTimes", "Load", "Product", "arithmetic_name", "kernel_times", "odd", "slowdown"]
 
 Floats = NDArray[np.float64]
 _HALVES = (("half_depth", "depth"), ("half_width", "width"), ("half_rows", "rows"), ("half_side", "side"), ("half_outputs", "outputs"))
 _MISALIGNED = (("misaligned_width", "width"), ("misaligned_depth", "depth"))
+GEMV = "gemv"
+"""Op class of products of one row by a matrix, in rates that tell them from others."""
 ODD = "_odd"
 """Appended to the op class of convolutions whose channels are not whole blocks, where a runtime has other kernels for them."""
 _INPUT_BLOCK = 4
@@ -124,7 +126,10 @@ def kernel_times(load: Load, rates: Rates) -> KernelTimes:
     activation_bytes = load.moved * np.where(load.integer, 1.0, float_bytes)
     # Every converted element is read in one form and written in the other.
     converted_bytes = load.converted * (1.0 + float_bytes)
-    classes = load.op_classes
+    classes = list(load.op_classes)
+    for product in load.products:
+        for kernel in product.kernels:
+            classes[kernel] = product.op_class
     bandwidth = np.where(load.integer, *(np.array([rates.bandwidth(c, integer=i) for c in classes])[:, None] for i in (True, False)))
     weight_rate = np.where(load.streamed, rates.weight_gb_s, np.maximum(rates.weight_gb_s, rates.bandwidth("default")))
     memory: Floats = activation_bytes / (bandwidth * 1e6) + load.weight_bytes / (weight_rate * 1e6)

@@ -17,8 +17,8 @@ from evaluators.devices.device_model import CostArray, DeviceModel, KernelBound
 from evaluators.devices.doubt import Doubt
 from evaluators.devices.fallback import converted_by_fallback
 from evaluators.devices.generation import generates, in_place, with_programs
-from evaluators.devices.kernel_table import GEMV, KernelTable, kernel_table
-from evaluators.devices.kernel_time import KernelTimes, Load, kernel_times
+from evaluators.devices.kernel_table import KernelTable, kernel_table
+from evaluators.devices.kernel_time import GEMV, KernelTimes, Load, Product, kernel_times
 from evaluators.devices.memory import peak_bytes, resident_bits
 from evaluators.devices.rates import PRECISIONS, Rates
 
@@ -103,6 +103,10 @@ class Roofline(DeviceModel):
         joules = picojoules(table, self.rates) + times.bytes.sum(axis=0) * self.rates.pj_per_byte
         return latency, memory, self.rates.idle_w * latency + joules * 1e-9, width
 
+    def products(self, table: KernelTable) -> tuple[Product, ...]:
+        """The kernels that multiply, in the classes that the rates distinguish."""
+        return table.row_products if self.rates.distinguishes(GEMV) else table.products
+
     def times(self, table: KernelTable) -> KernelTimes:
         """Of every kernel of the table."""
         rates = self.rates
@@ -110,7 +114,7 @@ class Roofline(DeviceModel):
         converted = table.requantized if "int8_dynamic" in rates.compute else table.requantized + table.quantized_at_run_time
         load = Load(
             tuple(k.op_class for k in table.kernels),
-            table.row_products if any(GEMV in rated for rated in rates.compute.values()) else table.products,
+            self.products(table),
             table.integer,
             table.computes_integers,
             table.moved,

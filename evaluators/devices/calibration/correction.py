@@ -109,7 +109,7 @@ def grouped_ms(model: Roofline, table: KernelTable) -> Mapping[str, Floats]:
     groups = np.array([[f"{kernel.op_class}:fp32"] for kernel in table.kernels], dtype=object).repeat(times.shape[1], axis=1)
     integers = np.array([[f"{kernel.op_class}:int8"] for kernel in table.kernels], dtype=object)
     groups = np.where(table.computes_integers, integers, groups)
-    for product in table.products:
+    for product in model.products(table):
         names = [arithmetic_name(p, dynamic=dynamic) for p, dynamic in product.arithmetics]
         groups[product.kernels] = np.array([f"{product.op_class}:{name}" for name in names], dtype=object)[product.which]
         if model.rates.distinguishes(product.op_class + ODD):

@@ -77,10 +77,10 @@ class GraphBuilder:
         return self.add(self.node("Mul", [product, self.node("Mul", [f"{name}s", self._scale])]), self.constant((width,)))
 
     def packed_product(self, value: str, depth: int, width: int) -> str:
-        """Matrix product with 4-bit weights in blocks of 32."""
+        """Matrix product with 4-bit weights in blocks of 32 and 8-bit arithmetic, as our files ask for."""
         weight = self._add(self._rng.integers(0, 256, (width, depth // 32, 16)).astype(np.uint8))
         scales = self._add(np.full(width * (depth // 32), 0.01, dtype=np.float32))
-        return self.node("MatMulNBits", [value, weight, scales], K=depth, N=width, bits=4, block_size=32)
+        return self.node("MatMulNBits", [value, weight, scales], K=depth, N=width, bits=4, block_size=32, accuracy_level=4)
 
     def add(self, value: str, other: str) -> str:
         """Sum of two values."""

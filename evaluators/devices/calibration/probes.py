@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.devices.calibration.graph_builder import GraphBuilder
+from evaluators.devices.kernel_time import GEMV
 
 __all__ = ["Chain", "Probe", "probes"]
 
@@ -130,6 +131,7 @@ _PRODUCTS = (
     (1, 256, 256),
     (1, 384, 384),
     (1, 768, 768),
+    (1, 1024, 2816),
     (8, 64, 64),
     (16, 384, 384),
     (32, 384, 1536),
@@ -218,7 +220,8 @@ def _product(rng: np.random.Generator, precision: str, rows: int, depth: int, wi
     integer = precision == "int8"
     short, long = (_chain(rng, (1, rows, depth), step, steps, integer=integer) for steps in (1, 4))
     ends = (float(rows * depth), float(rows * width))
-    return Probe("gemm", precision, (float(rows * depth * width),) * 2, (float(depth * width),) * 2, ends, ends[::-1], 3, short, long)
+    op_class = GEMV if rows == 1 else "gemm"
+    return Probe(op_class, precision, (float(rows * depth * width),) * 2, (float(depth * width),) * 2, ends, ends[::-1], 3, short, long)
 
 
 def _streaming(rng: np.random.Generator, depth: int = 4096, width: int = 6144) -> Probe:
