@@ -69,7 +69,7 @@ def this_host(progress: Callable[[str], None], threads: int | None = None, runti
         why = ""
         if found is None and runtime in QUICK:
             try:
-                found = calibrate(count, progress)
+                found = calibrate(count, progress, nearest_profile())
             except NoisyMachineError as error:
                 why = f"{THIS_HOST} cannot be calibrated ({error})"
             else:
@@ -99,7 +99,7 @@ def calibrate_this_host(progress: Callable[[str], None], threads: int | None = N
         keep = path.with_suffix(".rounds.json")
         try:
             if runtime in QUICK:
-                found = calibrate(count, progress, networks=True, keep=keep)
+                found = calibrate(count, progress, nearest_profile(), networks=True, keep=keep)
             else:
                 from evaluators.devices.calibration.converted import calibrate_converted
 

@@ -86,12 +86,13 @@ def identity(threads: int, runtime: str = "onnxruntime") -> dict[str, str]:
     }
 
 
-def calibrate(threads: int, progress: Callable[[str], None], *, networks: bool = False, keep: Path | None = None) -> Calibration:
+def calibrate(threads: int, progress: Callable[[str], None], nearest: str, *, networks: bool = False, keep: Path | None = None) -> Calibration:
     """Time ONNX Runtime with ``threads`` threads and fit: 15 to 30 seconds, with whole networks a few minutes.
 
     Args:
         threads: of a session.
         progress: receives a line at a time.
+        nearest: profile whose energy and memory stand in for those of this machine.
         networks: time whole networks as well, and correct the rates by them.
         keep: where finished rounds are kept until the calibration is complete.
 
@@ -101,10 +102,10 @@ def calibrate(threads: int, progress: Callable[[str], None], *, networks: bool =
     with tempfile.TemporaryDirectory(prefix="compareto-calibration-") as folder:
         # All is made before anything is timed: machines change their pace within minutes.
         prepared = _prepared(threads, Path(folder), progress) if networks else None
-        return _calibrated(threads, progress, prepared, Rounds(keep, identity(threads)))
+        return _calibrated(threads, progress, nearest, prepared, Rounds(keep, identity(threads)))
 
 
-def _calibrated(threads: int, progress: Callable[[str], None], prepared: Prepared | None, rounds: Rounds) -> Calibration:
+def _calibrated(threads: int, progress: Callable[[str], None], nearest: str, prepared: Prepared | None, rounds: Rounds) -> Calibration:
     benchmarks = tuple(probes())
     short_ms, long_ms, spreads = time_probes(benchmarks, threads, rounds, progress)
     check_spreads(spreads)
@@ -113,7 +114,7 @@ def _calibrated(threads: int, progress: Callable[[str], None], prepared: Prepare
     # The forms of odd channels are those of floats alone.
     whole = {op_class: rate for op_class, rate in fp32.items() if not op_class.endswith(ODD)}
     # No public figure is known for an unknown machine's energy: the profile's stay.
-    energy = rates_of("x86-server-core", "cpu", "onnxruntime", threads)
+    energy = rates_of(nearest, "cpu", "onnxruntime", threads)
     rates = Rates(
         compute={
             "fp32": fp32,
