@@ -20,6 +20,7 @@ class Form:
         floats: what float networks are computed in.
         fallback: precisions without kernels.
         ratio: standard deviation of the logarithm of the ratio of two typical costs.
+        between: that of the ratio of two costs of a setting to those of all, before any setting is seen, and how many settings that counts for.
     """
 
     typical: Mapping[str, float]
@@ -29,6 +30,7 @@ class Form:
     floats: str
     fallback: Mapping[str, str]
     ratio: float
+    between: tuple[float, float]
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -99,6 +101,7 @@ PROCESSOR = Form(
     floats="fp32",
     fallback={"fp16": "fp32", "int4": "fp32"},
     ratio=0.12,
+    between=(0.5, 30.0),
 )
 """A small core, and the shaders of graphics processors as ncnn uses them."""
 
@@ -143,7 +146,9 @@ ACCELERATOR = Form(
     moved_as=_MOVED_AS,
     floats="fp16",
     fallback={"fp32": "fp16", "int4": "int8"},
-    ratio=0.3,
+    # Held tight: what is odd about one network is odd about it on every device, all of them being of one maker.
+    ratio=0.05,
+    between=(0.25, 300.0),
 )
 """A neural processor with arithmetic in half precision and in 8-bit integers; one attention is one kernel, softmax and all."""
 

@@ -27,8 +27,8 @@ _SPEED, _LAUNCH = 3.0, 0.3
 _THREADS = (-0.7, -0.3, 0.0)
 _THREADS_SPEED, _THREADS_RATIO = 0.3, 0.1
 """What doubling the threads is expected to add to the logarithm of the costs of arithmetic, of memory and of launches, and how surely."""
-_BETWEEN_SPEED, _BETWEEN_RATIO, _BETWEEN_WEIGHT = 1.0, 0.5, 30.0
-"""How settings differ, in speed and in each cost, before any is seen, and how many settings that counts for."""
+_BETWEEN_SPEED = 1.0
+"""How settings differ in speed before any is seen."""
 _FAR = 2.0
 _ITERATIONS, _FIRST_UPDATE = 30, 4
 
@@ -81,7 +81,8 @@ def fit(work: Floats, ms: Floats, about: Floats, form: Form = PROCESSOR) -> Fit:
     costs = typical + np.full(len(ms), offset.mean())[:, None]
     costs[known] = typical + offset[:, None]
     unit, ratio = np.ones((count, count)), np.eye(count)
-    between = _BETWEEN_SPEED**2 * unit + _BETWEEN_RATIO**2 * ratio
+    spread_of_ratios, weight = form.between
+    between = _BETWEEN_SPEED**2 * unit + spread_of_ratios**2 * ratio
     covariance, residual = between, 0.15
     mean = start
     for step in range(_ITERATIONS):
@@ -97,7 +98,7 @@ def fit(work: Floats, ms: Floats, about: Floats, form: Form = PROCESSOR) -> Fit:
         if step >= _FIRST_UPDATE:
             spread = np.linalg.inv(information + inverse)
             deviation = costs - expected
-            covariance = (deviation.T @ deviation + spread.sum(axis=0) + _BETWEEN_WEIGHT * between) / (len(ms) + _BETWEEN_WEIGHT)
+            covariance = (deviation.T @ deviation + spread.sum(axis=0) + weight * between) / (len(ms) + weight)
             used = np.einsum("bnf,bfg,bng,bn->", slopes, spread, slopes, weights, optimize=True)
             free = max(np.isfinite(ms).sum() - used, 1.0)
             residual = float(np.clip(np.sqrt((np.minimum(np.abs(errors), 3 * residual) ** 2).sum() / free), 0.03, 0.5))
