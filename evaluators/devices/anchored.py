@@ -111,7 +111,9 @@ def _corrected(powered: Powered, graph: ModelGraph, anchors: Sequence[Anchor]) -
     roofline = powered.model
     assert isinstance(roofline, Roofline), "see `anchored`"
     shapes = Shapes.concatenate([anchor.candidate.shapes() for anchor in anchors])
-    groups = (*(f"{c}:{a}" for c in dict.fromkeys(k.op_class for k in roofline.target.kernels(graph)) for a in _ARITHMETICS), _FIXED)
+    # Rates may tell more classes of kernels apart than the graph has, such as products of one row.
+    classes = dict.fromkeys([*(k.op_class for k in roofline.target.kernels(graph)), *(c for table in roofline.rates.compute.values() for c in table)])
+    groups = (*(f"{c}:{a}" for c in classes for a in _ARITHMETICS), _FIXED)
     prior = _prior(groups)
     ms = np.array([anchor.latency_ms for anchor in anchors])
     logs, latency, residual = _most_likely(_parts(roofline, graph, shapes, groups), ms, prior)

@@ -14,7 +14,7 @@ from compressors.context import Context
 from compressors.errors import TrialError
 from compressors.graph import trace
 from compressors.pipeline import applied
-from compressors.recipe import Recipe
+from compressors.recipe import Recipe, fingerprint
 from compressors.targets import Target
 from evaluators.devices.calibration.networks import Noise, Variant
 from evaluators.devices.kernel_table import KernelTable, kernel_table
@@ -36,15 +36,16 @@ def prepared_runs(
     """
     tables: list[tuple[str, KernelTable]] = []
     runs: list[Callable[[], object]] = []
-    for i, variant in enumerate(known):
+    for variant in known:
         form = "integers" if variant.steps else "floats"
         progress(f"calibrating this host: preparing {variant.network}, {form}")
         one = {name: value[:1] for name, value in variant.inputs.items()}
         graph, recipe = trace(variant.module, one, check_cuts=False), Recipe.from_plain(variant.steps)
         edit = recipe.plan(graph, {})[-1] if recipe.steps else GraphEdit.identity(graph)
         context = Context(Noise(variant.inputs), variant.module, graph, one, target)
+        place = folder / fingerprint([graph.fingerprint, recipe.fingerprint])
         try:
-            session = target.load(_exported(variant.module, recipe, context, folder / str(i)), threads)
+            session = target.load(_exported(variant.module, recipe, context, place), threads)
         except TrialError as error:
             progress(f"calibrating this host: {target.name} has no {variant.network}, {form}: {error}")
             continue
