@@ -86,10 +86,12 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for count in COUNTS:
         found = []
-        for rows in models.values():
+        for rows in (rows for rows in models.values() if len(rows) > count):
             for _ in range(DRAWS if count > 1 else 1):
                 drawn = [0, *(1 + rng.permutation(len(rows) - 1)[: count - 1])] if count else []
                 found.append(scored(rows, [int(i) for i in drawn], device))
+        if not found:
+            continue
         table = np.concatenate(found)
         print(line(f"{count}", table[:, 0], f"{100 * table[:, 1].mean():.0f} %", f"{np.median(table[:, 2]):.2f}"))
 
