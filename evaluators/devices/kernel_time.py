@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from evaluators.devices.rates import BLOCK, PRECISIONS, Rate, Rates
 
-__all__ = ["GEMV", "ODD", "KernelTimes", "Load", "Product", "arithmetic_name", "kernel_times", "odd", "slowdown"]
+__all__ = ["CONVOLUTIONS", "GEMV", "ODD", "KernelTimes", "Load", "Product", "arithmetic_name", "kernel_times", "odd", "slowdown"]
 
 Floats = NDArray[np.float64]
 _HALVES = (("half_depth", "depth"), ("half_width", "width"), ("half_rows", "rows"), ("half_side", "side"), ("half_outputs", "outputs"))
 _MISALIGNED = (("misaligned_width", "width"), ("misaligned_depth", "depth"))
 GEMV = "gemv"
 """Op class of products of one row by a matrix, in rates that tell them from others."""
+CONVOLUTIONS = frozenset(("conv3x3", "conv", "pointwise", "depthwise", "grouped"))
 ODD = "_odd"
 """Appended to the op class of convolutions whose channels are not whole blocks, where a runtime has other kernels for them."""
 _INPUT_BLOCK = 4
@@ -88,6 +89,7 @@ class Load:
         converted: activations converted between float and integers, elements.
         launches: how many times something is launched, 0 where a candidate does not have the kernel.
         streamed: ``[candidates]`` whether the weights do not stay in a cache.
+        uncached: ``[candidates]`` the share of them that none holds, where others use it, too.
     """
 
     op_classes: tuple[str, ...]
@@ -99,6 +101,7 @@ class Load:
     converted: Floats
     launches: Floats
     streamed: NDArray[np.bool_]
+    uncached: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,9 @@ def kernel_times(load: Load, rates: Rates) -> KernelTimes:
             compute[product.kernels] = np.where(other, _compute_ms(_rates(rates, product, ODD), product), compute[product.kernels])
             started = rates.launch(product.op_class + ODD) * load.launches[product.kernels] * 1e-3 + conversion[product.kernels]
             launch[product.kernels] = np.where(other, started, launch[product.kernels])
+    if rates.late_weights:
+        convolutions = np.array([c in CONVOLUTIONS for c in load.op_classes])[:, None]
+        compute = compute + np.where(convolutions, rates.late_weights * load.uncached * load.weight_bytes / (rates.weight_gb_s * 1e6), 0.0)
     if rates.correction:
         factor = _correction(load, rates)
         compute, memory, launch = compute * factor, memory * factor, launch * factor

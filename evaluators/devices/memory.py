@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.devices.kernel_table import KernelTable
+from evaluators.devices.kernel_time import CONVOLUTIONS
 from evaluators.devices.rates import PRECISIONS, Rates
 
 __all__ = ["Held", "peak_bytes", "placed_peak_bytes", "resident_bits"]
 
 Floats = NDArray[np.float64]
 _BITS = {"fp32": 32.0, "fp16": 16.0, "int8": 8.0, "int4": 4.0}
-_CONVOLUTIONS = frozenset(("conv3x3", "conv", "pointwise", "depthwise", "grouped"))
 _INT8 = PRECISIONS.index("int8")
 
 
@@ -67,7 +67,7 @@ def _weight_bytes(table: KernelTable, rates: Rates, present: Floats) -> Floats:
         if kernel.site is None or (kernel.site, reader) in seen or not present[k].any():
             continue
         seen.add((kernel.site, reader))
-        kind = "convolution" if kernel.op_class in _CONVOLUTIONS else "other"
+        kind = "convolution" if kernel.op_class in CONVOLUTIONS else "other"
         floats = np.full(bits.shape[1], rates.weight_copies.get(kind, 1.0))
         if kernel.op_class == "embedding":
             floats = np.where(table.weight_bits[k] < bits[k], rates.weight_copies.get("widened_embedding", floats), floats)

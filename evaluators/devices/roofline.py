@@ -26,6 +26,8 @@ __all__ = ["Interval", "Roofline", "bounds_of", "picojoules"]
 
 Floats = NDArray[np.float64]
 _CHUNK = 2048
+_OWN_SHARE = 0.5
+"""Of a cache that the processor shares with activations and with other work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Roofline(DeviceModel):
             converted_by_fallback(converted, table, rates),
             table.present,
             table.stored_bytes > rates.cache_bytes,
+            1 - np.minimum(_OWN_SHARE * rates.cache_bytes / np.maximum(table.stored_bytes, 1.0), 1.0),
         )
         return kernel_times(load, rates)
 

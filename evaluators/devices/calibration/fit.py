@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from evaluators.devices.calibration.minimise import minimise
 from evaluators.devices.calibration.probes import Probe
-from evaluators.devices.kernel_time import ODD, Product, odd, slowdown
+from evaluators.devices.kernel_time import CONVOLUTIONS, ODD, Product, odd, slowdown
 from evaluators.devices.rates import Rate
 
 __all__ = ["Fitted", "fit"]
 
 Floats = NDArray[np.float64]
 _RESIDUAL = 0.1  # how well times of one class are expected to be explained; scales the priors against the data
-_CONVOLUTIONS = frozenset(("conv3x3", "conv", "pointwise", "depthwise", "grouped"))
 _FIXED = 1e-6  # what has no meaning for a class
 _LEAST_SHARE = 0.02  # of a long chain that its further kernels take at least: what noise may leave of a difference
 _COEFFICIENTS = {
@@ -114,7 +113,7 @@ def _fit_compute(probes: Sequence[Probe], times: Floats) -> tuple[Rate, float, F
     expected, spread = (np.array(column) for column in zip(*_COEFFICIENTS.values(), strict=True))
     centre = np.log(expected)
     centre[0] += np.log(np.max(macs / (times * 1e6)))
-    if product.op_class not in _CONVOLUTIONS:
+    if product.op_class not in CONVOLUTIONS:
         spread[list(_COEFFICIENTS).index("half_side")] = _FIXED
         centre[list(_COEFFICIENTS).index("half_side")] = np.log(_FIXED)
     p = minimise(lambda p: np.concatenate([np.log(predicted(p) / times), _RESIDUAL * (p - centre) / spread]), centre)

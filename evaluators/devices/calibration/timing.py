@@ -58,8 +58,8 @@ def time_runs(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Milliseconds of one inference of each model, and its spread, ``[models]`` each.
 
-    A round takes the median of several runs of every model; the time is the lower quartile of the rounds, and the spread is how much
-    their median lies above it, relatively.
+    A round takes the median of several runs of every model; the time is the median of the rounds, and the spread is how much it lies above
+    their lower quartile, relatively.
 
     Args:
         runs: one inference each.
@@ -81,7 +81,7 @@ def time_runs(
             done.append(row)
             rounds.add(label, row)
     low, middle = np.percentile(np.array(done), [25, 50], axis=0)
-    return low, middle / low - 1
+    return middle, middle / low - 1
 
 
 def _seconds(run: Callable[[], object]) -> float:

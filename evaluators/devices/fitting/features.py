@@ -48,6 +48,7 @@ def load_of(kernels: Sequence[MeasuredKernel], form: Form = PROCESSOR) -> Load:
         column("converted"),
         column("launches"),
         np.ones(1, dtype=np.bool_),
+        np.ones(1),
     )
 
 
