@@ -21,6 +21,7 @@ _MISALIGNED = (("misaligned_width", "width"), ("misaligned_depth", "depth"))
 GEMV = "gemv"
 """Op class of products of one row by a matrix, in rates that tell them from others."""
 CONVOLUTIONS = frozenset(("conv3x3", "conv", "pointwise", "depthwise", "grouped"))
+_PRODUCTS = frozenset(("gemm", "gemv"))
 ODD = "_odd"
 """Appended to the op class of convolutions whose channels are not whole blocks, where a runtime has other kernels for them."""
 _INPUT_BLOCK = 4
@@ -147,13 +148,18 @@ def kernel_times(load: Load, rates: Rates) -> KernelTimes:
             compute[product.kernels] = np.where(other, _compute_ms(_rates(rates, product, ODD), product), compute[product.kernels])
             started = rates.launch(product.op_class + ODD) * load.launches[product.kernels] * 1e-3 + conversion[product.kernels]
             launch[product.kernels] = np.where(other, started, launch[product.kernels])
-    if rates.late_weights:
-        convolutions = np.array([c in CONVOLUTIONS for c in load.op_classes])[:, None]
-        compute = compute + np.where(convolutions, rates.late_weights * load.uncached * load.weight_bytes / (rates.weight_gb_s * 1e6), 0.0)
     if rates.correction:
         factor = _correction(load, rates)
         compute, memory, launch = compute * factor, memory * factor, launch * factor
+    if rates.late_weights:
+        late = np.array([rates.late_weights.get(waits_as(c), 0.0) for c in load.op_classes])[:, None]
+        compute = compute + late * load.uncached * load.weight_bytes / (rates.weight_gb_s * 1e6)
     return KernelTimes(compute, memory, launch, activation_bytes + load.weight_bytes + converted_bytes, rates.hidden_traffic)
+
+
+def waits_as(op_class: str) -> str:
+    """Which share of ``Rates.late_weights`` holds for a class; none for an embedding, which only moves."""
+    return "convolution" if op_class in CONVOLUTIONS else "product" if op_class in _PRODUCTS else ""
 
 
 def _correction(load: Load, rates: Rates) -> Floats:

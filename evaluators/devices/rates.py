@@ -46,7 +46,8 @@ class Rates(pydantic.BaseModel):
         bandwidth_gb_s: by op class, ``default`` for the rest: how fast activations move; ``CLASS_int8`` where integers differ.
         weight_gb_s: how fast weights that do not stay in a cache move.
         cache_bytes: up to how many bytes of weights stay in a cache between inferences; 0 where unknown.
-        late_weights: the share of the time that weights of convolutions take to arrive, where no cache holds them, for which their arithmetic waits.
+        late_weights: the share of the time that weights take to arrive, where no cache holds them, for which arithmetic waits: of a ``convolution`` and of
+            other ``product``s; 0 where not named.
         launch_us: by op class, ``default`` for the rest; ``CLASS_int8`` where integers differ.
         overhead_ms: fixed cost of one inference.
         memory_bytes: what the runtime itself occupies.
@@ -64,7 +65,7 @@ class Rates(pydantic.BaseModel):
     bandwidth_gb_s: Mapping[str, float]
     weight_gb_s: float
     cache_bytes: float
-    late_weights: float = 0.0
+    late_weights: Mapping[str, float] = {}
     launch_us: Mapping[str, float]
     overhead_ms: float
     memory_bytes: float

@@ -26,7 +26,7 @@ __all__ = ["Interval", "Roofline", "bounds_of", "picojoules"]
 
 Floats = NDArray[np.float64]
 _CHUNK = 2048
-_OWN_SHARE = 0.5
+_OWN_SHARE = 0.25
 """Of a cache that the processor shares with activations and with other work."""
 
 

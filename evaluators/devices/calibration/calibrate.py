@@ -125,7 +125,7 @@ def _calibrated(threads: int, progress: Callable[[str], None], nearest: str, pre
         bandwidth_gb_s=fitted.bandwidth_gb_s,
         weight_gb_s=fitted.weight_gb_s,
         cache_bytes=_last_level_cache(),
-        late_weights=1.0,
+        late_weights={"convolution": 1.0, "product": 0.5},
         launch_us=fitted.launch_us,
         overhead_ms=fitted.overhead_ms,
         memory_bytes=energy.memory_bytes,

@@ -23,6 +23,7 @@ __all__ = ["RESIDUAL", "Correction", "correct", "explained", "grouped_ms", "with
 Floats = NDArray[np.float64]
 RESIDUAL = 0.04
 """How well the times of networks are expected to be explained; with the spread it decides how far factors may be from 1."""
+_LATE_SPREAD = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,23 @@ def correct(
         milliseconds: ``[networks]``.
         spread: how far a factor is expected from 1: the standard deviation of its logarithm.
     """
-    priced = [grouped_ms(model(rates), table) for _, table in networks]
-    groups = sorted({group for times in priced for group in times})
+    # What arithmetic waits for weights depends on what else uses the caches, so that it is nearly free.
+    prompt, kinds = rates.model_copy(update={"late_weights": {}}), sorted(rates.late_weights)
+    priced = [dict(grouped_ms(model(prompt), table)) for _, table in networks]
+    for (_, table), times in zip(networks, priced, strict=True):
+        total = model(prompt).times(table).kernel.sum(axis=0)
+        for kind in kinds:
+            waiting = prompt.model_copy(update={"late_weights": {kind: rates.late_weights[kind]}})
+            times[kind] = model(waiting).times(table).kernel.sum(axis=0) - total
+    groups = [*sorted({group for times in priced for group in times} - set(kinds)), *kinds]
     matrix = np.array([[float(times[group][0]) if group in times else 0.0 for group in groups] for times in priced])
-    prior = spread**2 * np.eye(len(groups))
+    prior = np.diag([_LATE_SPREAD**2 if group in kinds else spread**2 for group in groups])
 
     def fitted(rows: NDArray[np.bool_]) -> Rates:
-        return with_factors(rates, groups, explained(matrix[rows], rates.overhead_ms, milliseconds[rows], prior, RESIDUAL)[0])
+        logs = explained(matrix[rows], rates.overhead_ms, milliseconds[rows], prior, RESIDUAL)[0]
+        late = {kind: float(f"{rates.late_weights[kind] * np.exp(log):.4g}") for kind, log in zip(groups, logs, strict=True) if kind in kinds}
+        count = len(groups) - len(kinds)
+        return with_factors(rates, groups[:count], logs[:count]).model_copy(update={"late_weights": late})
 
     names = np.array([name for name, _ in networks])
     held_out = np.zeros(len(names))

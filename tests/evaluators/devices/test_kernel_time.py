@@ -84,5 +84,5 @@ def test_odd_channels_take_their_own_rate_where_there_is_one() -> None:
 
 def test_convolutions_may_wait_for_weights_that_no_cache_holds() -> None:
     # 1e6 bytes at 1e9 a second take 1 ms; half of them are not cached, and arithmetic waits for all that is late.
-    assert kernel_times(load(moved=0, weights=1e6), rates(late_weights=1.0)).kernel[0, 0] == pytest.approx(2.51)
+    assert kernel_times(load(moved=0, weights=1e6), rates(late_weights={"convolution": 1.0})).kernel[0, 0] == pytest.approx(2.51)
     assert kernel_times(load(moved=0, weights=1e6), rates()).kernel[0, 0] == pytest.approx(2.01)

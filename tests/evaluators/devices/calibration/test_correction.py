@@ -60,3 +60,13 @@ def test_a_network_is_judged_by_factors_that_it_has_no_part_in(networks: list[tu
     times[2] *= 1.5
     residuals = correct(model, RATES, networks, times, spread=0.3).residuals
     assert residuals[2] == pytest.approx(-np.log(1.5), abs=0.02)
+
+
+def test_what_arithmetic_waits_for_weights_is_found() -> None:
+    networks = []
+    for i, (tokens, size) in enumerate(((64, 512), (128, 512), (64, 256), (512, 256), (1024, 64))):
+        graph = trace(nn.Sequential(nn.Linear(size, size), nn.Linear(size, size)).eval(), (torch.randn(1, tokens, size),), check_cuts=False)
+        networks.append((f"network {i}", kernel_table(graph, target_named("onnxruntime"), graph.baseline())))
+    rates, true = (RATES.model_copy(update={"late_weights": {"product": share}}) for share in (0.5, 1.5))
+    measured = np.array([float(model(true).times(table).kernel.sum()) + rates.overhead_ms for _, table in networks])
+    assert correct(model, rates, networks, measured, 0.1).rates.late_weights["product"] == pytest.approx(1.5, rel=0.15)
