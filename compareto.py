@@ -10,6 +10,7 @@ This module is the public API. Names load on first use, so that ``import compare
     smaller = cp.compress(model, recipe, example_inputs, data=None)  # a Recipe or its plain list
     cp.save(smaller, folder)
     cp.load(folder)
+    searcher = cp.optimizer("auto", space, costs)  # ask and tell, for a problem of one's own
     predict = cp.load_artifact(folder)  # raw inputs to outputs, in the artifact's runtime
 """
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from compressors.graph import trace
     from compressors.pipeline import compress
     from compressors.recipe import Recipe
+    from search.algorithms.optimizer import optimizer
     from search.experiment import Experiment
     from search.load_artifact import load_artifact
     from search.results import Results
@@ -55,6 +57,7 @@ __all__ = [
     "compress",
     "load",
     "load_artifact",
+    "optimizer",
     "save",
     "trace",
 ]
@@ -67,6 +70,7 @@ _LAZY = {
     "compress": "compressors.pipeline",
     "load": "compressors.checkpoint",
     "load_artifact": "search.load_artifact",
+    "optimizer": "search.algorithms.optimizer",
     "save": "compressors.checkpoint",
     "trace": "compressors.graph",
 }

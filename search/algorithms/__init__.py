@@ -12,7 +12,7 @@ __all__ = ["Algorithm", "Known", "algorithm_named"]
 
 
 def algorithm_named(name: str, space: Space, objectives: Sequence[Metric], seed: int, known: Known | None = None) -> Algorithm:
-    """``random``, ``nsga2``, ``tpe``, or ``auto``: known-cost search where costs are known and one objective is observed, else TPE."""
+    """``random``, ``grid``, ``nsga2``, ``tpe``, ``gp``, or ``auto``: known-cost search where costs are known and one objective is observed, else TPE."""
     if name == "auto" and known is not None:
         from search.algorithms.known_cost import KnownCostSearch
 
@@ -21,6 +21,10 @@ def algorithm_named(name: str, space: Space, objectives: Sequence[Metric], seed:
         from search.algorithms.random_search import RandomSearch
 
         return RandomSearch(space, seed)
+    if name == "grid":
+        from search.algorithms.grid_search import GridSearch
+
+        return GridSearch(space, seed)
     from search.algorithms.optuna_search import OptunaSearch
 
-    return OptunaSearch(space, objectives, "nsga2" if name == "nsga2" else "tpe", seed)
+    return OptunaSearch(space, objectives, "nsga2" if name == "nsga2" else "gp" if name == "gp" else "tpe", seed)

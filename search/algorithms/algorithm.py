@@ -21,7 +21,8 @@ class Known:
         costs: the known objectives of points, ``[points, costs]``, smaller is better; a row of NaN where a constraint on known costs is broken.
         quality: position of the one objective that must be observed.
         sign: 1 where a larger quality is better, else -1.
-        reference: ``[costs + 1]``: the costs, then the quality with its sign turned, beyond which a point is of no use.
+        reference: ``[costs + 1]``: the costs, then the quality with its sign turned, beyond which a point is of no use; NaN for a quality of which nothing is
+            known beforehand.
         scale: ``[costs + 1]``: edge lengths of the box in which points count.
     """
 
@@ -40,5 +41,11 @@ class Algorithm(ABC):
         """A point, which may repeat an earlier one."""
 
     @abstractmethod
-    def tell(self, values: Mapping[str, Any], objectives: Sequence[float] | None) -> None:
-        """What came of a point: its objectives as they are (directions belong to the metrics), or None for a failure or a point that was not run."""
+    def tell(self, values: Mapping[str, Any], objectives: Sequence[float] | None, std: float | None = None) -> None:
+        """What came of a point.
+
+        Args:
+            values: the point, also one that was never asked for.
+            objectives: as they are (directions belong to the metrics), or None for a failure or a point that was not run.
+            std: standard deviation of the noise of the observed objective, where it is known.
+        """

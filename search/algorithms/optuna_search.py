@@ -1,4 +1,4 @@
-"""NSGA-II [Deb2002] and multi-objective TPE [Ozaki2022] through Optuna."""
+"""NSGA-II [Deb2002], multi-objective TPE [Ozaki2022] and a Gaussian process on every objective, through Optuna."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class OptunaSearch(Algorithm):
     Args:
         space: what to search; dimensions that do not count at a point are not asked for.
         objectives: with their directions.
-        sampler: ``nsga2`` (population 16, for budgets of dozens) or ``tpe``.
+        sampler: ``nsga2`` (population 16, for budgets of dozens), ``tpe`` or ``gp``.
         seed: of the sampler.
     """
 
-    def __init__(self, space: Space, objectives: Sequence[Metric], sampler: Literal["nsga2", "tpe"], seed: int) -> None:
+    def __init__(self, space: Space, objectives: Sequence[Metric], sampler: Literal["nsga2", "tpe", "gp"], seed: int) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -32,11 +32,13 @@ class OptunaSearch(Algorithm):
         with warnings.catch_warnings():
             # Multivariate TPE is marked experimental; it is what Optuna recommends for dependent dimensions.
             warnings.simplefilter("ignore")
-            chosen: Any = (
-                optuna.samplers.NSGAIISampler(population_size=16, seed=seed)
-                if sampler == "nsga2"
-                else optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=12, constant_liar=True, seed=seed)
-            )
+            chosen: Any
+            if sampler == "nsga2":
+                chosen = optuna.samplers.NSGAIISampler(population_size=16, seed=seed)
+            elif sampler == "gp":
+                chosen = optuna.samplers.GPSampler(n_startup_trials=12, seed=seed)
+            else:
+                chosen = optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=12, constant_liar=True, seed=seed)
         directions = ["minimize" if m.direction == "min" else "maximize" for m in objectives]
         self._study = optuna.create_study(sampler=chosen, directions=directions)
         self._open: dict[str, Any] = {}
@@ -66,7 +68,7 @@ class OptunaSearch(Algorithm):
         self._open[_key(point)] = trial
         return point
 
-    def tell(self, values: Mapping[str, Any], objectives: Sequence[float] | None) -> None:
+    def tell(self, values: Mapping[str, Any], objectives: Sequence[float] | None, std: float | None = None) -> None:  # noqa: ARG002  # these samplers know no noise
         """Complete the trial that proposed ``values``; one from elsewhere (a resumed study) is added."""
         import optuna
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from search.algorithms.algorithm import Known
-from search.algorithms.known_cost import KnownCostSearch, expected_improvement
+from search.algorithms.improvement import expected_improvement
+from search.algorithms.known_cost import KnownCostSearch
 from search.algorithms.random_search import RandomSearch
 from search.pareto import hypervolume
 from search.space import Space
