@@ -87,7 +87,7 @@ def modelled(evaluations: int, seed: int) -> dict[str, Any]:
 def row(name: str, seed: int, candidates: Sequence[dict[str, Any]], seconds: Sequence[float]) -> dict[str, Any]:
     """What is kept of a search."""
     held = {str(share): needed(candidates, share) for share in SHARES}
-    curve = {str(n): problem.share(candidates[:n]) for n in AT if n <= len(candidates)}
+    curve = {str(n): float(problem.share(candidates[:n])) for n in AT if n <= len(candidates)}
     return {"algorithm": name, "seed": seed, "evaluations": len(candidates), "needed": held, "curve": curve, "seconds": max(seconds[-TIMED:])}
 
 
