@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("compressors", "evaluators", "search")
 SOURCES = [*sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py")), ROOT / "compareto.py"]
 MAY_IMPORT = {"compressors": {"compressors"}, "evaluators": {"evaluators", "compressors"}, "search": set(PACKAGES), "compareto.py": set(PACKAGES)}
-HEAVY = ("botorch", "datasets", "onnx", "onnxruntime", "optuna", "pandas", "ray", "sklearn", "torch", "torchao", "transformers")
+HEAVY = ("datasets", "onnx", "onnxruntime", "optuna", "pandas", "ray", "sklearn", "torch", "torchao", "transformers")
 
 
 def imported(path: Path) -> set[str]:
