@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from compressors.graph.model_graph import ModelGraph
+from compressors.graph.model_graph import ModelGraph, Operator
 from compressors.graph.shapes import Shapes
 from compressors.targets.executorch_forms import Forms, forms
 from compressors.targets.fusion import fused_kernels
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["ExecuTorch"]
 
 
+def _fuses(lead: str, operator: Operator) -> bool:  # noqa: ARG001 - a rule's form
+    return operator.op_class in ("normalization", "activation", "view")
+
+
 class ExecuTorch(Target):
     """The CPU through XNNPACK; what XNNPACK lacks runs in ExecuTorch's own kernels.
 
@@ -39,7 +43,7 @@ class ExecuTorch(Target):
 
     def kernels(self, graph: ModelGraph) -> tuple[Kernel, ...]:
         """Batch norm and activation go into the convolution or matrix product that they follow; a residual addition is a kernel of its own."""
-        return fused_kernels(graph, lambda lead, operator: operator.op_class in ("normalization", "activation", "view"))
+        return fused_kernels(graph, _fuses)
 
     def compute_precision(self, weight_bits: Integers, activation_bits: Integers, granularity: Integers, dynamic: NDArray[np.bool_]) -> NDArray[np.str_]:  # noqa: ARG002 - it depends on the bits alone
         """Integer arithmetic where both sides are at most 8 bits wide, else fp32, whatever is stored."""
