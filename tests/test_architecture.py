@@ -94,6 +94,7 @@ def test_every_exported_name_exists() -> None:
         "compress",
         "load",
         "load_artifact",
+        "optimizer",
         "save",
         "trace",
     ]
