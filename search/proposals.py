@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from compressors.errors import TrialError
 from compressors.graph import Shapes
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
-from search.algorithms import Known, algorithm_named
+from search.algorithms import Known, algorithm_named, point_key
 from search.box import Box, axis
 from search.experiment import Experiment
 from search.record import TrialRecord
@@ -63,7 +62,7 @@ class Proposals:
         names = [name for name, _ in self._experiment.objective_metrics]
         known = record.status == "ok" and all(name in record.metrics for name in names)
         if known:
-            self._run[_key(record.values)] = record.metrics
+            self._run[point_key(record.values)] = record.metrics
         self._algorithm.tell(record.values, [record.metrics[name].value for name in names] if known else None)
 
     def _known(self, baselines: Mapping[str, Mapping[str, Estimate]]) -> Known | None:
@@ -86,7 +85,7 @@ class Proposals:
 
     def _made(self, values: Mapping[str, Any], planned: dict[str, Estimate] | None) -> Mapping[str, Estimate] | None:
         """What a point that was run costs, which is more than planned where a step stopped early; else what is planned."""
-        made = self._run.get(_key(values))
+        made = self._run.get(point_key(values))
         return planned if made is None else made if self._feasible(made) else None
 
     def _prices(self, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Estimate] | None]:
@@ -112,7 +111,3 @@ class Proposals:
             if metrics[f"peak_memory_bytes@{key}"].value > device.memory_bytes:
                 return False
         return all(c.satisfied(metrics, self._baseline) for c in self._experiment.parsed_constraints if not c.observed)
-
-
-def _key(values: Mapping[str, Any]) -> str:
-    return json.dumps(dict(values), sort_keys=True, default=str)

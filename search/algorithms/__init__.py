@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evaluators.metric import Metric
-from search.algorithms.algorithm import Algorithm, Known
+from search.algorithms.algorithm import Algorithm, Known, point_key
 from search.space import Space
 
-__all__ = ["Algorithm", "Known", "algorithm_named"]
+__all__ = ["Algorithm", "Known", "algorithm_named", "point_key"]
 
 
 def algorithm_named(name: str, space: Space, objectives: Sequence[Metric], seed: int, known: Known | None = None) -> Algorithm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Algorithm", "Known"]
+__all__ = ["Algorithm", "Known", "point_key"]
+
+
+def point_key(values: Mapping[str, Any]) -> str:
+    """Equal for equal points: JSON with sorted names."""
+    return json.dumps(dict(values), sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)

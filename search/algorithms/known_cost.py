@@ -10,7 +10,6 @@ that its state is plain data and a restored search proposes the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import qmc
 
-from search.algorithms.algorithm import Algorithm, Known
+from search.algorithms.algorithm import Algorithm, Known, point_key
 from search.algorithms.gaussian_process import GaussianProcess, fitted, standard
 from search.algorithms.improvement import expected_improvement
 from search.algorithms.random_search import drawn
@@ -68,14 +67,14 @@ class KnownCostSearch(Algorithm):
         qualities = sum(quality is not None for _, quality, _ in self._told)
         early = qualities + len(self._asked) < self._initial or qualities < _FEWEST
         point = self._spread(rng) if early else self._best(rng)
-        self._seen.add(_key(point))
-        self._asked[_key(point)] = point
+        self._seen.add(point_key(point))
+        self._asked[point_key(point)] = point
         return point
 
     def tell(self, values: Mapping[str, Any], objectives: Sequence[float] | None, std: float | None = None) -> None:
         """Only the quality among ``objectives`` is used: the others are known."""
-        self._asked.pop(_key(values), None)
-        self._seen.add(_key(values))
+        self._asked.pop(point_key(values), None)
+        self._seen.add(point_key(values))
         quality = None if objectives is None else self._known.sign * float(objectives[self._known.quality])
         self._told.append((dict(values), quality, std or 0.0))
 
@@ -92,8 +91,8 @@ class KnownCostSearch(Algorithm):
         """Continue from ``state()`` of a search of the same space, costs and seed."""
         self._asks, self._spread_to = int(state["asks"]), int(state["spread_to"])
         self._told = [(dict(point), None if quality is None else float(quality), float(std)) for point, quality, std in state["told"]]
-        self._asked = {_key(point): dict(point) for point in state["pending"]}
-        self._seen = {_key(point) for point, _, _ in self._told} | set(self._asked)
+        self._asked = {point_key(point): dict(point) for point in state["pending"]}
+        self._seen = {point_key(point) for point, _, _ in self._told} | set(self._asked)
 
     def _spread(self, rng: np.random.Generator) -> dict[str, Any]:
         """The next point of a Sobol sequence that keeps the known constraints: in order, since every n-th point of one alone fills a corner."""
@@ -106,9 +105,9 @@ class KnownCostSearch(Algorithm):
                 points = [self._space.decode(code) for code in sequence.random(count)]
                 for point, fits in zip(points, self._fits(points), strict=True):
                     self._spread_to += 1
-                    if fits and _key(point) not in self._seen:
+                    if fits and point_key(point) not in self._seen:
                         return point
-        found = drawn(self._space, self._fits, lambda point: _key(point) not in self._seen, rng)
+        found = drawn(self._space, self._fits, lambda point: point_key(point) not in self._seen, rng)
         return self._space.sample(rng) if found is None else found
 
     def _fits(self, points: Sequence[dict[str, Any]]) -> list[bool]:
@@ -182,7 +181,7 @@ class KnownCostSearch(Algorithm):
         return self._model("success", features, worked, np.zeros(len(worked)), features[:0])
 
     def _new(self, points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [p for key, p in {_key(p): p for p in points}.items() if key not in self._seen]
+        return [p for key, p in {point_key(p): p for p in points}.items() if key not in self._seen]
 
     def _mutated(self, parents: Sequence[dict[str, Any]], children: int, scale: float, rng: np.random.Generator) -> list[dict[str, Any]]:
         found = []
@@ -206,7 +205,3 @@ class KnownCostSearch(Algorithm):
             else:
                 columns.append((np.floor(codes[:, i : i + 1] * len(dimension.choices)) == np.arange(len(dimension.choices))).astype(np.float64))
         return np.hstack(columns) if columns else np.zeros((len(points), 0))
-
-
-def _key(values: Mapping[str, Any]) -> str:
-    return json.dumps(dict(values), sort_keys=True, default=str)

@@ -19,7 +19,7 @@ import numpy as np
 from compressors.errors import UserError, near_miss
 from evaluators.metric import Metric
 from search.algorithms import algorithm_named
-from search.algorithms.algorithm import Known
+from search.algorithms.algorithm import Known, point_key
 from search.algorithms.cost_problem import CandidateRule, CostFunction, CostProblem, flat_space
 from search.algorithms.known_cost import KnownCostSearch
 from search.algorithms.random_search import drawn
@@ -61,7 +61,7 @@ class Optimizer:
             candidate = self._next()
             if candidate is None:
                 break
-            self._asked.add(_key(candidate))
+            self._asked.add(point_key(candidate))
             found.append(candidate)
         return found
 
@@ -86,8 +86,8 @@ class Optimizer:
         usable = quality is not None and (bool(np.isfinite(costs).all()) or isinstance(self._algorithm, KnownCostSearch))
         objectives = [float(quality), *costs.tolist()] if quality is not None and usable else None
         self._log.append(["tell", point, None if quality is None else float(quality), None if std is None else float(std)])
-        self._asked.add(_key(point))
-        self._known[_key(point)] = objectives
+        self._asked.add(point_key(point))
+        self._known[point_key(point)] = objectives
         self._algorithm.tell(point, objectives, std)
 
     def state(self) -> dict[str, Any]:
@@ -125,16 +125,16 @@ class Optimizer:
         known = isinstance(self._algorithm, KnownCostSearch)
         for _ in range(1 if known else _ATTEMPTS.get(self._name, _MOST_ATTEMPTS)):
             candidate = self._algorithm.ask()
-            if _key(candidate) not in self._asked and self._problem.feasible([candidate])[0]:
+            if point_key(candidate) not in self._asked and self._problem.feasible([candidate])[0]:
                 return candidate
             # What was evaluated already is told again, as from a cache; what breaks a constraint is not.
-            self._algorithm.tell(candidate, self._known.get(_key(candidate)))
+            self._algorithm.tell(candidate, self._known.get(point_key(candidate)))
         return None if known else self._drawn()
 
     def _drawn(self) -> dict[str, Any] | None:
         self._draws += 1
         rng = np.random.default_rng([self._seed, 2, self._draws])
-        return drawn(self._problem.space, lambda points: self._problem.feasible(points).tolist(), lambda point: _key(point) not in self._asked, rng)
+        return drawn(self._problem.space, lambda points: self._problem.feasible(points).tolist(), lambda point: point_key(point) not in self._asked, rng)
 
     def _dimensions(self) -> list[list[Any]]:
         return [[d.name, d.kind, list(d.choices), d.low, d.high] for d in self._problem.space.dimensions]
@@ -165,7 +165,3 @@ def optimizer(algorithm: str, space: Mapping[str, Any], costs: CostFunction, con
         constraints = (constraints,)
     name: Name = algorithm  # type: ignore[assignment]  # checked above
     return Optimizer(name, CostProblem(flat_space(space), costs, tuple(constraints), seed), seed)
-
-
-def _key(values: Mapping[str, Any]) -> str:
-    return json.dumps(dict(values), sort_keys=True, default=str)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from evaluators.metric import Metric
-from search.algorithms.algorithm import Algorithm
+from search.algorithms.algorithm import Algorithm, point_key
 from search.space import Space
 
 __all__ = ["OptunaSearch"]
@@ -65,18 +64,18 @@ class OptunaSearch(Algorithm):
                     )
                 point[dimension.name] = value
         point = self._space.normalise(point)
-        self._open[_key(point)] = trial
+        self._open[point_key(point)] = trial
         return point
 
     def tell(self, values: Mapping[str, Any], objectives: Sequence[float] | None, std: float | None = None) -> None:  # noqa: ARG002  # these samplers know no noise
         """Complete the trial that proposed ``values``; one from elsewhere (a resumed study) is added."""
         import optuna
 
-        trial = self._open.pop(_key(values), None)
+        trial = self._open.pop(point_key(values), None)
         if trial is None:
             self._study.enqueue_trial(self._parameters(values), skip_if_exists=False)
             self.ask()
-            trial = self._open.pop(_key(values), None)
+            trial = self._open.pop(point_key(values), None)
             if trial is None:
                 return
         with warnings.catch_warnings():
@@ -88,7 +87,3 @@ class OptunaSearch(Algorithm):
 
     def _parameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {d.name: d.choices.index(values[d.name]) if d.kind == "choice" else values[d.name] for d in self._space.dimensions if d.name in values}
-
-
-def _key(values: Mapping[str, Any]) -> str:
-    return json.dumps(dict(values), sort_keys=True, default=str)
