@@ -17,7 +17,7 @@ from torch import nn
 from compressors.targets import target_named
 from evaluators.devices.calibration.calibrate import Calibration, check_spreads, covering, identity, machine_memory
 from evaluators.devices.calibration.correction import RESIDUAL
-from evaluators.devices.calibration.networks import Variant, variants
+from evaluators.devices.calibration.networks import DYNAMIC, STATIC, Variant, variants
 from evaluators.devices.calibration.preparing import prepared_runs
 from evaluators.devices.calibration.shaping import correct_shapes
 from evaluators.devices.calibration.timing import Rounds, time_runs
@@ -36,8 +36,6 @@ _NETWORKS = (
     *("text-384-24", "text-384-112", "text-256-64", "text-512-16", "vision-149-32", "vision-384-160", "vision-320-96"),
 )
 """Those that are converted in ten seconds; the others are there for what ONNX Runtime does with odd channels."""
-_STATIC: tuple[dict[str, Any], ...] = ({"quantize": {"mode": "static"}},)
-_DYNAMIC: tuple[dict[str, Any], ...] = ({"quantize": {"mode": "dynamic"}},)
 _PACKED: tuple[dict[str, Any], ...] = ({"quantize": {"mode": "dynamic", "weight_bits": 4, "granularity": 32}},)
 # channels in and out, image side, kernel, stride, groups
 _CONVOLUTIONS = (
@@ -108,10 +106,10 @@ def _chains() -> Iterator[Variant]:
         for inputs, outputs, side, kernel, stride, groups in _CONVOLUTIONS:
             count = 4 if inputs == outputs and stride == 1 else 1
             layers = [layer for _ in range(count) for layer in (nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups), nn.ReLU())]
-            for form in ((), _STATIC):
+            for form in ((), STATIC):
                 name = f"{_CHAIN}{kernel}x{kernel} convolutions, {inputs} to {outputs} channels"
                 yield Variant(name, nn.Sequential(*layers).eval(), {"input": torch.randn(8, inputs, side, side)}, form)
         for rows, depth, width in _PRODUCTS:
-            for form in ((), _DYNAMIC, _PACKED):
+            for form in ((), DYNAMIC, _PACKED):
                 chain = nn.Sequential(nn.Linear(depth, width), nn.Linear(width, depth)).eval()
                 yield Variant(f"{_CHAIN}linear layers, {rows} rows", chain, {"input": torch.randn(8, rows, depth)}, form)

@@ -18,7 +18,7 @@ from evaluators.devices.kernel_time import ODD, arithmetic_name, odd
 from evaluators.devices.rates import Rates
 from evaluators.devices.roofline import Roofline
 
-__all__ = ["RESIDUAL", "Correction", "correct", "explained", "grouped_ms", "with_factors"]
+__all__ = ["RESIDUAL", "Correction", "correct", "explained", "grouped_ms", "tabulated", "with_factors"]
 
 Floats = NDArray[np.float64]
 RESIDUAL = 0.04
@@ -63,8 +63,7 @@ def correct(
         for kind in kinds:
             waiting = prompt.model_copy(update={"late_weights": {kind: rates.late_weights[kind]}})
             times[kind] = model(waiting).times(table).kernel.sum(axis=0) - total
-    groups = [*sorted({group for times in priced for group in times} - set(kinds)), *kinds]
-    matrix = np.array([[float(times[group][0]) if group in times else 0.0 for group in groups] for times in priced])
+    groups, matrix = tabulated(priced, last=kinds)
     prior = np.diag([_LATE_SPREAD**2 if group in kinds else spread**2 for group in groups])
 
     def fitted(rows: NDArray[np.bool_]) -> Rates:
@@ -106,6 +105,12 @@ def explained(parts: Floats, fixed: float, measured: Floats, prior: Floats, resi
     shares = weighted / (weighted.sum(axis=1, keepdims=True) + fixed)
     slopes = shares / np.broadcast_to(residual, measured.shape)[:, None]
     return found, np.linalg.inv(known + slopes.T @ slopes)
+
+
+def tabulated(priced: Sequence[Mapping[str, Floats]], last: Sequence[str] = ()) -> tuple[list[str], Floats]:
+    """The groups that occur, sorted, those in ``last`` behind the others; and what each takes of the first candidate, ``[networks, groups]``."""
+    groups = [*sorted({group for times in priced for group in times} - set(last)), *last]
+    return groups, np.array([[float(times[group][0]) if group in times else 0.0 for group in groups] for times in priced])
 
 
 def with_factors(rates: Rates, groups: Sequence[str], logs: Floats) -> Rates:

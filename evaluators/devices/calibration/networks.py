@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from compressors.context import Batch
 
-__all__ = ["Noise", "Variant", "variants"]
+__all__ = ["DYNAMIC", "STATIC", "Noise", "Variant", "variants"]
 
 
 class _Residual(nn.Module):
@@ -201,8 +201,8 @@ class Variant:
     steps: tuple[dict[str, Any], ...]
 
 
-_STATIC: tuple[dict[str, Any], ...] = ({"quantize": {"mode": "static"}},)
-_DYNAMIC: tuple[dict[str, Any], ...] = ({"quantize": {"mode": "dynamic"}},)
+STATIC: tuple[dict[str, Any], ...] = ({"quantize": {"mode": "static"}},)
+DYNAMIC: tuple[dict[str, Any], ...] = ({"quantize": {"mode": "dynamic"}},)
 
 
 def variants() -> Iterator[Variant]:
@@ -223,9 +223,9 @@ def _networks() -> Iterator[tuple[str, nn.Module, dict[str, Tensor], tuple[dict[
         ("residual-112-odd", 45, ((51, 45, 1), (39, 45, 1), (101, 99, 2), (77, 99, 1), (203, 190, 2), (141, 190, 1), (301, 370, 2)), 112, 4),
     )
     for name, stem, widths, side, stride in residual:
-        yield name, _Convolutional(_Residual, stem, widths, stem_stride=stride), {"image": torch.randn(8, 3, side, side)}, _STATIC
+        yield name, _Convolutional(_Residual, stem, widths, stem_stride=stride), {"image": torch.randn(8, 3, side, side)}, STATIC
     blocks = ((64, 256, 1), (45, 256, 1), (128, 512, 2), (83, 512, 1), (200, 768, 2))
-    yield "bottleneck", _Convolutional(_Bottleneck, 64, blocks, stem_stride=4), {"image": torch.randn(8, 3, 128, 128)}, _STATIC
+    yield "bottleneck", _Convolutional(_Bottleneck, 64, blocks, stem_stride=4), {"image": torch.randn(8, 3, 128, 128)}, STATIC
     inverted = (
         ("inverted-32", 32, ((96, 16, 1), (96, 24, 2), (136, 24, 1), (144, 32, 2), (192, 32, 1), (112, 32, 1), (192, 64, 2), (384, 64, 1)), 640, 32, 1),
         ("inverted-32-odd", 27, ((61, 13, 1), (77, 19, 2), (93, 19, 1), (101, 27, 2), (150, 27, 1), (163, 50, 2), (290, 50, 1), (411, 83, 2)), 517, 32, 1),
@@ -236,7 +236,7 @@ def _networks() -> Iterator[tuple[str, nn.Module, dict[str, Tensor], tuple[dict[
         ("inverted-192-part", 16, ((51, 16, 1), (96, 21, 2), (115, 21, 1), (144, 40, 2), (205, 40, 1), (331, 64, 2), (384, 64, 1), (459, 112, 1)), 800, 192, 2),
     )
     for name, stem, expansions, last, side, stride in inverted:
-        yield name, _Convolutional(_Inverted, stem, expansions, last, stride), {"image": torch.randn(8, 3, side, side)}, _STATIC
+        yield name, _Convolutional(_Inverted, stem, expansions, last, stride), {"image": torch.randn(8, 3, side, side)}, STATIC
     # layers, hidden, heads, size of a head, inner, tokens
     texts = (
         (6, 384, 12, 32, 1536, 24),
@@ -249,7 +249,7 @@ def _networks() -> Iterator[tuple[str, nn.Module, dict[str, Tensor], tuple[dict[
     for layers, hidden, heads, size, inner, tokens in texts:
         words, mask = torch.randint(0, 2000, (8, tokens)), torch.ones(8, tokens, dtype=torch.long)
         name = f"text-{hidden}-{tokens}"
-        yield name, _Text(layers, hidden, heads, size, inner, tokens), {"input_ids": words, "attention_mask": mask}, _DYNAMIC
+        yield name, _Text(layers, hidden, heads, size, inner, tokens), {"input_ids": words, "attention_mask": mask}, DYNAMIC
     visions = (
         (9, 192, 3, 64, 768, 32, 8),
         (3, 149, 2, 64, 461, 32, 4),
@@ -258,7 +258,7 @@ def _networks() -> Iterator[tuple[str, nn.Module, dict[str, Tensor], tuple[dict[
         (1, 300, 3, 64, 900, 208, 16),
     )
     for layers, hidden, heads, size, inner, side, patch in visions:
-        yield f"vision-{hidden}-{side}", _Vision(layers, hidden, heads, size, inner, side, patch), {"image": torch.randn(8, 3, side, side)}, _DYNAMIC
+        yield f"vision-{hidden}-{side}", _Vision(layers, hidden, heads, size, inner, side, patch), {"image": torch.randn(8, 3, side, side)}, DYNAMIC
     # Its weights, 36 MB, do not stay in a cache.
     wide = ((256, 256, 2), (190, 256, 1), (512, 512, 2), (512, 512, 1))
-    yield "residual-64-wide", _Convolutional(_Residual, 96, wide, stem_stride=2), {"image": torch.randn(8, 3, 64, 64)}, _STATIC
+    yield "residual-64-wide", _Convolutional(_Residual, 96, wide, stem_stride=2), {"image": torch.randn(8, 3, 64, 64)}, STATIC

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.devices.calibration.correction import Correction, explained, grouped_ms, with_factors
+from evaluators.devices.calibration.correction import Correction, explained, grouped_ms, tabulated, with_factors
 from evaluators.devices.kernel_table import KernelTable
 from evaluators.devices.rates import Rates
 from evaluators.devices.roofline import Roofline
@@ -103,9 +103,7 @@ class _Search:
         if key not in self._parts:
             rates = shaped(self._rates, choice)
             model = self._model(rates)
-            priced = [grouped_ms(model, table) for _, table in self._networks]
-            groups = sorted({group for times in priced for group in times})
-            matrix = np.array([[float(times[group][0]) if group in times else 0.0 for group in groups] for times in priced])
+            groups, matrix = tabulated([grouped_ms(model, table) for _, table in self._networks])
             self._parts[key] = groups, matrix, rates.overhead_ms
         return self._parts[key]
 
