@@ -113,11 +113,13 @@ class Compressor(ABC):
         name: the step's name in a recipe.
         version: raised whenever the same configuration gives another result; part of every stage key.
         stochastic: whether ``apply`` reads training data, so that budget and seed matter.
+        resumable: whether ``apply`` goes on from a part of its budget, see ``Context.begun``.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     stochastic: ClassVar[bool] = False
+    resumable: ClassVar[bool] = False
 
     include: Patterns = field(default=())
     exclude: Patterns = field(default=())

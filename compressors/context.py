@@ -66,6 +66,9 @@ class Context:
         budget: fraction of the training schedule to run, in (0, 1]; the schedule is laid out for the whole.
         device: where to train.
         log: receives one plain line at a time.
+        begun: what ``keep`` received when the same step ran on a smaller part of the budget; the model that it left then is the one to go on with. Only for
+            steps that are ``resumable``.
+        keep: receives what a resumable step needs to go on, beside the model that it leaves.
     """
 
     data: TrainingData | None
@@ -77,6 +80,8 @@ class Context:
     budget: float = 1.0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     log: Callable[[str], None] = _discard
+    begun: Mapping[str, Tensor] | None = None
+    keep: Callable[[dict[str, Tensor]], None] | None = None
 
 
 def logits_of(outputs: Any) -> Tensor:

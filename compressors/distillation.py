@@ -54,6 +54,7 @@ class Distill(Compressor):
 
     name: ClassVar[str] = "distill"
     stochastic: ClassVar[bool] = True
+    resumable: ClassVar[bool] = True
 
     epochs: _PositiveInt | None = None
     steps: _PositiveInt | None = None
@@ -137,4 +138,6 @@ def teach(student: nn.Module, step: Distill, context: Context, *, prefix: str) -
         log=context.log,
         prefix=prefix,
         baseline=baseline,
+        begun=context.begun,
+        keep=context.keep,
     )

@@ -2,7 +2,8 @@
 
     ComparetoError
     ├── UserError              a mistake in what the user wrote or passed; the command exits 2 with the message alone
-    │   └── TraceError         the model cannot be traced
+    │   ├── TraceError         the model cannot be traced
+    │   └── StorageError       a disk or object store is full, read-only or gone; never a fact about a recipe
     └── TrialError           an expected way for one recipe to fail; becomes a record, never a crash
         ├── CompressionError   the recipe cannot be applied to this model   (status ``infeasible``)
         ├── DivergedError      training produced NaN or infinity            (status ``diverged``)
@@ -23,6 +24,7 @@ __all__ = [
     "CompressionError",
     "DivergedError",
     "OutOfMemoryError",
+    "StorageError",
     "TraceError",
     "TrialError",
     "UnexportableError",
@@ -41,6 +43,10 @@ class UserError(ComparetoError):
 
 class TraceError(UserError):
     """``torch.export`` cannot trace the model."""
+
+
+class StorageError(UserError):
+    """The cache or a study cannot be written or read: full, read-only or gone. It ends the search, which is resumed once there is space."""
 
 
 class TrialError(ComparetoError):

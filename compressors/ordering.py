@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from compressors.compressor import GraphEdit
 from compressors.errors import CompressionError
 from compressors.graph.model_graph import ModelGraph
-from compressors.graph.surgery import dim_mask
 
 __all__ = ["refuse_conflicts"]
 
@@ -52,6 +51,8 @@ def _parameters(graph: ModelGraph, module: str) -> list[str]:
 
 def _cuts(graph: ModelGraph, before: GraphEdit, after: GraphEdit, parameters: Sequence[str]) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """For each dimension of the parameters, which of the positions that were there stay."""
+    from compressors.graph.surgery import dim_mask
+
     for entry in graph.parameter_dims:
         if entry.parameter in parameters:
             segments = [[graph.axes[axis].name for axis in segment] for segment in entry.segments]

@@ -4,58 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Annotated, Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import pydantic
 import torch
 from torch import Tensor, nn
 
 from compressors.context import Batch, TrainingData, logits_of
 from compressors.errors import DivergedError, OutOfMemoryError
 from compressors.sparsity import zeros_held
+from compressors.training_spec import Schedule, TrainingSpec
 
 __all__ = ["Schedule", "TrainingSpec", "learning_rate_at", "train"]
-
-Schedule = Literal["constant", "linear", "cosine", "exponential", "onecycle"]
-_PositiveInt = Annotated[int, pydantic.Field(gt=0)]
-_Positive = Annotated[float, pydantic.Field(gt=0)]
-
-
-class TrainingSpec(pydantic.BaseModel):
-    """How to train.
-
-    Attributes:
-        epochs, steps: length of the full schedule; give one.
-        learning_rate: its peak.
-        schedule: of the learning rate over all steps; ``onecycle`` warms up over the first tenth and falls as a cosine to zero [Smith2018].
-        optimizer: ``adamw`` or ``sgd`` (momentum 0.9, Nesterov).
-        batch_size: None is the task's.
-        label_smoothing: of the hard loss of ``fit``.
-        clip: largest norm of the gradient; None is no limit.
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    epochs: _PositiveInt | None = None
-    steps: _PositiveInt | None = None
-    learning_rate: _Positive = 1e-3
-    schedule: Schedule = "cosine"
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.0
-    batch_size: _PositiveInt | None = None
-    label_smoothing: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
-    clip: _Positive | None = 1.0
-
-    @pydantic.model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give either epochs or steps")
-        return self
-
-    def total_steps(self, data: TrainingData) -> int:
-        """Steps of the full schedule."""
-        return self.steps or int(self.epochs or 0) * data.steps("train", batch_size=self.batch_size)
 
 
 def learning_rate_at(schedule: Schedule, progress: float) -> float:
@@ -84,6 +44,8 @@ def train(
     log: Callable[[str], None] | None = None,
     prefix: str = "",
     baseline: float | None = None,
+    begun: Mapping[str, Tensor] | None = None,
+    keep: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> nn.Module:
     """Train ``model`` in place and leave it in eval mode. Zeros of weights that were made sparse stay zeros.
 
@@ -98,6 +60,9 @@ def train(
         log: receives one line an epoch: loss, metric, drop.
         prefix: put in front of each line.
         baseline: the uncompressed model's metric, for the drop.
+        begun: what an earlier call of the same arguments with a smaller budget gave to ``keep``; ``model`` is then the one that it left. What comes out is
+            bit for bit what one call would have made.
+        keep: receives what going on from here takes beside the model: the optimizer's state, the step, the random state.
 
     Raises:
         DivergedError: the loss is not finite; names the step.
@@ -114,21 +79,28 @@ def train(
         optimizer = torch.optim.SGD(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay, momentum=0.9, nesterov=True)
     # Convolutions of this layout train about 1.25 times faster on CPUs; other weights have no layout.
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    step, epoch, started = 0, 0, time.monotonic()
+    started, step = time.monotonic(), 0
     with torch.random.fork_rng(), zeros_held(model):
         torch.manual_seed(seed)
+        if begun is not None:
+            step = _go_on(optimizer, begun)
+        epoch, first = step // per_epoch, step
         while step < last:
             running = 0.0
-            for batch in data.batches("train", seed=seed + epoch, batch_size=spec.batch_size):
+            for i, batch in enumerate(data.batches("train", seed=seed + epoch, batch_size=spec.batch_size)):
                 if step >= last:
                     break
+                if epoch * per_epoch + i < first:
+                    continue
                 for group in optimizer.param_groups:
                     group["lr"] = spec.learning_rate * learning_rate_at(spec.schedule, step / total)
                 running += _step(model, optimizer, parameters, batch.to(device), loss, spec.clip, step)
                 step += 1
             epoch += 1
+            if step >= last and keep is not None:
+                keep(_state(optimizer, step))
             if log is not None:
-                done = min(per_epoch, step - (epoch - 1) * per_epoch)
+                done = step - max(first, (epoch - 1) * per_epoch)
                 model.eval()
                 name, value = data.score(model, "search")
                 model.train()
@@ -137,6 +109,29 @@ def train(
                 log(f"{prefix}epoch {epoch}: loss {running / max(1, done):.4f}, {name} {value:.4f}{drop}, {where}")
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return model.eval()
+
+
+def _state(optimizer: torch.optim.Optimizer, step: int) -> dict[str, Tensor]:
+    found = {"step": torch.tensor(step), "random": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found["random.cuda"] = torch.cuda.get_rng_state()
+    for i, values in optimizer.state_dict()["state"].items():
+        found |= {f"{i}.{name}": value.detach().cpu().contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+    return found
+
+
+def _go_on(optimizer: torch.optim.Optimizer, begun: Mapping[str, Tensor]) -> int:
+    """Put back what ``_state`` took; the steps that are done."""
+    values: dict[int, dict[str, Any]] = {}
+    for name, value in begun.items():
+        position, _, key = name.partition(".")
+        if position.isdigit():
+            values.setdefault(int(position), {})[key] = value
+    optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(begun["random"])
+    if torch.cuda.is_available() and "random.cuda" in begun:
+        torch.cuda.set_rng_state(begun["random.cuda"])
+    return int(begun["step"])
 
 
 def _step(

@@ -8,25 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from compressors.graph.block import Block, Source
+
 __all__ = ["Block", "PassThrough", "Stack", "drop", "find_stacks", "passed"]
-
-Source = tuple[str, int | str] | None
-"""Where a pass-through finds one of its outputs: ``("args", position)``, ``("kwargs", name)``, or nowhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A module whose output can be replaced by its input.
-
-    Attributes:
-        path: its name in the model.
-        sources: for each output, the input that stands for it.
-        single: whether it returns one tensor rather than a tuple.
-    """
-
-    path: str
-    sources: tuple[Source, ...]
-    single: bool
 
 
 @dataclass(frozen=True, slots=True)

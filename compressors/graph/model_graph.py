@@ -11,10 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from compressors.graph.blocks import Block
+from compressors.graph.block import Block
 from compressors.graph.liveness import activation_peak
 from compressors.graph.polynomial import Polynomial
-from compressors.graph.renumbering import TABLE_BYTES
 from compressors.graph.shapes import Shapes
 
 __all__ = ["INDICATORS", "Axis", "ModelGraph", "Operator", "ParameterDim", "Program", "Site", "TensorInfo"]
@@ -22,6 +21,9 @@ __all__ = ["INDICATORS", "Axis", "ModelGraph", "Operator", "ParameterDim", "Prog
 
 INDICATORS = ("block", "rank", "dense", "own")
 """Kinds of axes that only tell what other decisions come to: which blocks are there, which layers are factorised, which share their weights."""
+
+_TABLE_BYTES = 4
+"""Of one token in one of the tables by which a trimmed vocabulary is renumbered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,7 @@ class ModelGraph:
         for vocabulary in self.vocabularies:
             axis = self.axis_index(vocabulary.axis)
             size = self.axes[axis].size
-            total += np.where(shapes.widths[:, axis] < size, TABLE_BYTES * size * (2 if vocabulary.heads else 1), 0)
+            total += np.where(shapes.widths[:, axis] < size, _TABLE_BYTES * size * (2 if vocabulary.heads else 1), 0)
         return total
 
     @property

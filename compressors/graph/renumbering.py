@@ -16,13 +16,10 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from compressors.graph.model_graph import Vocabulary
 
-__all__ = ["ABSENT", "TABLE_BYTES", "carry_table", "install_tables", "is_table", "set_rows"]
+__all__ = ["ABSENT", "carry_table", "install_tables", "is_table", "set_rows"]
 
 ABSENT = -1e4
 """The logit of a token that was dropped: its probability is 0 in every precision that we compute in, and its loss is finite."""
-
-TABLE_BYTES = 4
-"""Of one token in one table."""
 
 
 class _Lookup(nn.Module):

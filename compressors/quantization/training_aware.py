@@ -37,6 +37,7 @@ class QuantizationAwareTraining(Distill):
     """
 
     name: ClassVar[str] = "qat"
+    resumable: ClassVar[bool] = False
 
     def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - training changes no shape
         """Training changes no shape."""

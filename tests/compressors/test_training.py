@@ -108,3 +108,28 @@ def test_a_mistake_in_a_loss_is_not_taken_for_lack_of_memory(points, point_net):
 def test_a_specification_is_checked(config):
     with pytest.raises(pydantic.ValidationError):
         TrainingSpec(**config)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("budget", [0.25, 0.4])
+def test_going_on_from_a_part_of_the_budget_is_the_whole_bit_for_bit(points, point_net, optimizer, budget):
+    spec = TrainingSpec(epochs=4, learning_rate=0.02, optimizer=optimizer)
+
+    def noisy():
+        model = point_net()
+        model.register_forward_pre_hook(
+            lambda module, arguments, inputs: (arguments, {"x": torch.dropout(inputs["x"], 0.2, train=module.training)}), with_kwargs=True
+        )
+        return model
+
+    whole = run(noisy(), points, spec)
+    kept = []
+    part = run(noisy(), points, spec, budget=budget, keep=kept.append)
+    assert not torch.equal(part.head.weight, whole.head.weight)
+    again = noisy()
+    again.load_state_dict(part.state_dict())
+    lines = []
+    run(again, points, spec, begun=kept[0], log=lines.append)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    assert "step 32/32" in lines[-1]
