@@ -6,14 +6,12 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
-import pydantic
 import torch
 from torch import nn
 
@@ -21,50 +19,18 @@ from compressors.context import logits_of
 from compressors.errors import UserError, near_miss
 from compressors.silent_transformers import silent_transformers
 from evaluators.hub import first_line, local_or_hub
+from evaluators.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from evaluators.tasks.task import Task
 
 __all__ = ["ModelSpec", "input_names", "load_model", "model_fingerprint"]
 
-TaskName = Literal["image-classification", "text-classification", "causal-lm"]
 _AUTO = {
     "image-classification": "AutoModelForImageClassification",
     "text-classification": "AutoModelForSequenceClassification",
     "causal-lm": "AutoModelForCausalLM",
 }
-
-
-class ModelSpec(pydantic.BaseModel):
-    """Which model.
-
-    Attributes:
-        factory: ``file.py:function`` next to the experiment, or ``package.module:function``; called with ``arguments``.
-        arguments: keyword arguments of the factory.
-        weights: safetensors, or a state dict (.pt, .pth) that is read with ``weights_only``.
-        pretrained: folder or hub id of a ``transformers`` model.
-        revision: of the hub id.
-        task: what the model is for.
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    factory: str | None = None
-    arguments: dict[str, Any] = pydantic.Field(default_factory=dict)
-    weights: str | None = None
-    pretrained: str | None = None
-    revision: str | None = None
-    task: TaskName = "image-classification"
-
-    @pydantic.model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if bool(self.factory) == bool(self.pretrained):
-            raise ValueError("give either factory (file.py:function) or pretrained (a folder or hub id)")
-        if self.factory and not re.fullmatch(r".*\.py:\w+|[^:.]+(\.[^:.]+)*:\w+", self.factory):
-            raise ValueError(f"factory {self.factory!r} names no function; accepted: file.py:function or package.module:function")
-        if self.pretrained and (self.weights or self.arguments):
-            raise ValueError("weights and arguments belong to factory; a pretrained model brings its own")
-        return self
 
 
 def _factory_module(spec: ModelSpec, folder: Path) -> tuple[ModuleType, str]:

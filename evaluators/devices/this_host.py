@@ -15,6 +15,7 @@ import pydantic
 import yaml
 
 from compressors.errors import UserError
+from evaluators.cache_folder import cache_folder
 from evaluators.devices.names import THIS_HOST, parse_device
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ def calibration_path(threads: int, runtime: str = "onnxruntime") -> Path:
     from compressors.recipe import fingerprint
     from evaluators.devices.calibration.calibrate import identity
 
-    root = Path(os.environ.get("COMPARETO_CACHE") or Path.home() / ".cache" / "compareto")
-    return root / "devices" / f"{THIS_HOST}.{runtime}.{fingerprint(identity(threads, runtime))}.yaml"
+    return cache_folder() / "devices" / f"{THIS_HOST}.{runtime}.{fingerprint(identity(threads, runtime))}.yaml"
 
 
 def this_host(progress: Callable[[str], None], threads: int | None = None, runtime: str = "onnxruntime") -> DeviceModel:

@@ -15,15 +15,12 @@ from torch.nn import functional
 
 from compressors.context import Batch, logits_of
 from compressors.errors import DivergedError
-from evaluators.metric import Estimate, Metric
+from evaluators.metric import Estimate
 from evaluators.tasks.intervals import mean_interval, wilson
 from evaluators.tasks.task import Predict, Task
 
-__all__ = ["ACCURACY", "LOSS", "PERPLEXITY", "ArrayTask", "module_predict"]
+__all__ = ["ArrayTask", "module_predict"]
 
-ACCURACY = Metric("accuracy", "", "max", "observed")
-LOSS = Metric("loss", "nats", "min", "observed")
-PERPLEXITY = Metric("perplexity", "", "min", "observed")
 _PROGRESS_EXAMPLES = 512
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluators.metric import Estimate, Metric
-from evaluators.tasks.array_task import LOSS, PERPLEXITY, ArrayTask
+from evaluators.tasks.array_task import ArrayTask
 from evaluators.tasks.intervals import mean_interval
+from evaluators.tasks.quality import QUALITY
 
 __all__ = ["CausalLanguageModelling"]
 
@@ -24,7 +25,7 @@ class CausalLanguageModelling(ArrayTask):
     """Blocks of tokens; ``labels`` are the next tokens, -100 at the end of a block. An example is a block."""
 
     name: ClassVar[str] = "causal-lm"
-    quality: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, LOSS)
+    quality: ClassVar[tuple[Metric, ...]] = QUALITY["causal-lm"]
 
     evaluation_batch: int = 64
     batch_size: int = 16

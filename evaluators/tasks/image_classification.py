@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from evaluators.images import normalised
 from evaluators.metric import Metric
-from evaluators.tasks.array_task import ACCURACY, LOSS, ArrayTask
+from evaluators.tasks.array_task import ArrayTask
+from evaluators.tasks.quality import QUALITY
 
 __all__ = ["ImageClassification"]
 
@@ -23,7 +24,7 @@ class ImageClassification(ArrayTask):
     """Images are stored as bytes and normalised when a batch is made."""
 
     name: ClassVar[str] = "image-classification"
-    quality: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS)
+    quality: ClassVar[tuple[Metric, ...]] = QUALITY["image-classification"]
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from compressors.errors import UserError, near_miss
 from evaluators.hub import local_or_hub
 from evaluators.images import decode_image
-from evaluators.metric import Metric
 from evaluators.models import ModelSpec, input_names
 from evaluators.tasks.array_task import ArrayTask
 from evaluators.tasks.causal_lm import CausalLanguageModelling
@@ -23,14 +22,7 @@ from evaluators.tasks.source import Source, load_source
 from evaluators.tasks.specification import DataSpec, Workload
 from evaluators.tasks.text_classification import TextClassification
 
-__all__ = ["make_task", "quality_metrics", "tokenizer_of"]
-
-_TASKS: dict[str, type[ArrayTask]] = {c.name: c for c in (ImageClassification, TextClassification, CausalLanguageModelling)}
-
-
-def quality_metrics(model: ModelSpec, data: DataSpec) -> tuple[Metric, ...]:  # noqa: ARG001 - a task may depend on its data
-    """The metrics of the task that ``model`` and ``data`` mean, the main one first. Loads nothing."""
-    return _TASKS[model.task].quality
+__all__ = ["make_task", "tokenizer_of"]
 
 
 def make_task(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path) -> ArrayTask:

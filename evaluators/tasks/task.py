@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from compressors.context import Batch
 from evaluators.metric import Estimate, Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from compressors.context import Batch
 
 __all__ = ["SPLITS", "Predict", "Task"]
 

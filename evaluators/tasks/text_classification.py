@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from evaluators.metric import Metric
-from evaluators.tasks.array_task import ACCURACY, LOSS, ArrayTask
+from evaluators.tasks.array_task import ArrayTask
+from evaluators.tasks.quality import QUALITY
 
 __all__ = ["TextClassification"]
 
@@ -23,7 +24,7 @@ class TextClassification(ArrayTask):
     """
 
     name: ClassVar[str] = "text-classification"
-    quality: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS)
+    quality: ClassVar[tuple[Metric, ...]] = QUALITY["text-classification"]
 
     trims: bool = False
 

@@ -23,6 +23,7 @@ import yaml
 
 from compressors.errors import UserError
 from compressors.graph import ModelGraph, Shapes
+from evaluators.cache_folder import cache_folder
 from evaluators.devices.names import DeviceKey
 from evaluators.devices.profile import load_profile
 
@@ -103,7 +104,7 @@ def anchors_path(key: DeviceKey) -> Path:
 
 
 def _root() -> Path:
-    return Path(os.environ.get("COMPARETO_CACHE") or Path.home() / ".cache" / "compareto") / "devices" / "anchors"
+    return cache_folder() / "devices" / "anchors"
 
 
 def read_anchors(key: DeviceKey) -> tuple[Anchor, ...]:
