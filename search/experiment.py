@@ -14,10 +14,10 @@ import yaml
 
 from compressors.errors import UserError, near_miss
 from compressors.recipe import fingerprint
+from compressors.training_spec import TrainingSpec
 from evaluators.devices import resolve_device
-from evaluators.fit import FitSpec
 from evaluators.metric import Metric
-from evaluators.models import ModelSpec
+from evaluators.model_spec import ModelSpec
 from evaluators.tasks import DataSpec, Workload, quality_metrics
 from search.expressions import Constraint, parse_constraint
 from search.metric_names import MetricNames
@@ -40,7 +40,8 @@ class Experiment(pydantic.BaseModel):
         folder: where its relative paths start.
         devices: full keys, ``DEVICE[.UNIT]/RUNTIME``, in the order given.
         target: the runtime whose numerics the study has.
-        objectives: canonical metric names; directions live on the metrics.
+        objectives: canonical metric names; directions live on the metrics. One that is predicted and names no device, where several are listed, means each
+            of them: ``fronts`` has the objectives of each device.
         constraints: texts of comparisons; ``parsed_constraints`` are their parsed form.
         recipe: plain steps with ranges in them; ``space`` is their parsed form.
     """
@@ -49,7 +50,7 @@ class Experiment(pydantic.BaseModel):
 
     model: ModelSpec
     data: DataSpec
-    fit: FitSpec | None = None
+    fit: TrainingSpec | None = None
     workload: Workload = pydantic.Field(default_factory=Workload)
     devices: tuple[str, ...] = ()
     target: str = "onnxruntime"
@@ -75,18 +76,31 @@ class Experiment(pydantic.BaseModel):
         if not file.is_file():
             there = [*map(str, file.parent.glob("*.yaml")), "quickstart"]
             raise UserError(f"no experiment file {str(path)!r}; accepted: a YAML file, or quickstart{near_miss(str(path), there)}")
+        return cls._read(file, overrides, check_recipe=True)
+
+    @classmethod
+    def frozen(cls, path: Path) -> Experiment:
+        """The experiment that a study has kept. Its recipe was checked when the study began and is taken as it is, which needs no torch.
+
+        Raises:
+            UserError: the file cannot be read, or is no experiment.
+        """
+        return cls._read(path, (), check_recipe=False)
+
+    @classmethod
+    def _read(cls, file: Path, overrides: Sequence[str], *, check_recipe: bool) -> Experiment:
         data = read_yaml(file)
         if not isinstance(data, dict):
             raise UserError(f"{file} is not an experiment: expected a mapping with {', '.join(cls.model_fields)}")
         override(data, overrides)
         try:
-            return cls.from_plain(data, folder=file.parent.resolve(), name=file.stem)
+            return cls.from_plain(data, folder=file.parent.resolve(), name=file.stem, check_recipe=check_recipe)
         except UserError as error:
             raise UserError(f"{file}:\n{error}") from None
 
     @classmethod
-    def from_plain(cls, data: Mapping[str, Any], *, folder: Path | None = None, name: str = "experiment") -> Experiment:
-        """Validate plain data; ``folder`` and ``name`` are used where ``data`` does not say.
+    def from_plain(cls, data: Mapping[str, Any], *, folder: Path | None = None, name: str = "experiment", check_recipe: bool = True) -> Experiment:
+        """Validate plain data; ``folder`` and ``name`` are used where ``data`` does not say. ``check_recipe``: as for one that nobody has checked yet.
 
         Raises:
             UserError: every problem, one a line, each with the key's path, the value and what is accepted.
@@ -95,7 +109,7 @@ class Experiment(pydantic.BaseModel):
         parts, problems = cls._parts(data)
         parts, further = _resolved(parts)
         problems += further
-        if isinstance(parts.get("recipe"), list):
+        if check_recipe and isinstance(parts.get("recipe"), list):
             problems += recipe_problems(parts["recipe"]) or ([] if parts["recipe"] else ["recipe: [] has no step; accepted: at least one"])
         if problems:
             raise UserError("\n".join(problems))
@@ -132,8 +146,23 @@ class Experiment(pydantic.BaseModel):
 
     @cached_property
     def objective_metrics(self) -> tuple[tuple[str, Metric], ...]:
-        """Canonical name and metric of each objective."""
-        return tuple(self.names.resolve(name) for name in self.objectives)
+        """Canonical name and metric of each objective, on each device that it means."""
+        return self.names.on(self.objectives)
+
+    @cached_property
+    def fronts(self) -> dict[str, tuple[tuple[str, Metric], ...]]:
+        """What each front trades: by device where an objective means each of them; else there is one, under an empty name."""
+        if not any(name in self.names.predicted for name in self.objectives):
+            return {"": self.objective_metrics}
+        return {device: self.names.on(self.objectives, device) for device in self.devices}
+
+    def on(self, device: str) -> Experiment:
+        """This experiment about one device, which is listed or is then: predicted objectives are moved to it; latency where there are none."""
+        moved = [f"{name.partition('@')[0]}@{device}" if name.partition("@")[0] in self.names.predicted else name for name in self.objectives]
+        if not any("@" in name for name in moved):
+            moved.append(f"latency_ms@{device}")
+        changed = {"devices": tuple(dict.fromkeys((*self.devices, device))), "objectives": tuple(dict.fromkeys(moved))}
+        return Experiment.model_construct(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changed})
 
     @cached_property
     def parsed_constraints(self) -> tuple[Constraint, ...]:
@@ -190,11 +219,11 @@ def _resolved(parts: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     objectives: list[str] = []
     for i, text in enumerate(parts.get("objectives", ())):
         try:
-            name = names.resolve(text)[0]
+            name = names.objective(text)
         except UserError as error:
             problems.append(f"objectives[{i}]: {error}")
             continue
-        if name in objectives:
+        if {n for n, _ in names.on([name])} & {n for n, _ in names.on(objectives)}:
             problems.append(f"objectives[{i}]: {text!r} is listed twice")
         objectives.append(name)
     if "objectives" in parts:

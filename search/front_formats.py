@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from compressors.errors import StorageError
+from search.front_summary import front_plain_by_device
 from search.record import TrialRecord
 from search.results import Results
 
@@ -33,6 +36,8 @@ def front_plain(results: Results, frame: pd.DataFrame) -> list[dict[str, Any]]:
         }
         fixed = {key: row[key] for key in ("id", "baseline", "on_front", "knee")}
         widths = {axis: list(units) for axis, units in results.record(row["id"]).widths.items()}
+        seeds = {"count": row["seeds"], "mean": {n: row[f"{n}_mean"] for n in names if pd.notna(row.get(f"{n}_mean"))}, "failed": row["unstable"]}
+        fixed |= {"devices": row["devices"], "tied": row["tied"], "seeds": seeds if row["seeds"] or row["unstable"] else None}
         shown = {"metrics": metrics, "verification": _verification(results, row["id"]), "dominates": row["dominates"], "recipe": row["recipe"]}
         rows.append({**fixed, **shown, "widths": widths})
     return rows
@@ -53,6 +58,7 @@ def front_json(results: Results, frame: pd.DataFrame, pick: str | None = None) -
         "metrics": {n: results.experiment.names.resolve(n)[1].direction for n in metrics},
         "split": frame.attrs["split"],
         "hypervolume": {which: value if value == value else None for which, value in volumes.items()},
+        "devices": front_plain_by_device(results) if metrics == [name for name, _ in results.objectives()] else [],
         "pick": pick,
         "front": front_plain(results, frame),
     }
@@ -62,30 +68,38 @@ def front_json(results: Results, frame: pd.DataFrame, pick: str | None = None) -
 def front_csv(frame: pd.DataFrame) -> str:
     """Rows of ``Results.front``: names of dominated baselines joined by spaces, reasons by semicolons, recipes as JSON."""
     flat = frame.copy()
-    flat["reasons"] = ["; ".join(reasons) for reasons in frame["reasons"]]
-    flat["dominates"] = [" ".join(names) for names in frame["dominates"]]
+    for name, separator in (("reasons", "; "), ("unstable", "; "), ("dominates", " "), ("devices", " "), ("tied", " ")):
+        flat[name] = [separator.join(texts) for texts in frame[name]]
     flat["recipe"] = [json.dumps(recipe, sort_keys=True) for recipe in frame["recipe"]]
     return flat.to_csv(index=False, lineterminator="\n")
 
 
 def trials_jsonl(records: Sequence[TrialRecord]) -> str:
-    """One record a line."""
-    return "".join(f"{record.to_json()}\n" for record in records)
+    """One record a line, without what single examples contributed."""
+    return "".join(f"{replace(record, examples={}).to_json()}\n" for record in records)
 
 
 def write_exports(results: Results, folder: Path) -> None:
-    """``trials.jsonl``, ``front.csv`` and ``report.html`` in ``folder``; replaces older ones, and never leaves half of one."""
+    """``trials.jsonl``, ``front.csv`` and ``report.html`` in ``folder``; replaces older ones, and never leaves half of one.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
     from search.report import render
 
     written = {
-        "trials.jsonl": trials_jsonl(results.records),
+        "trials.jsonl": trials_jsonl([*results.records, *(r for others in results.replicates.values() for r in others)]),
         "front.csv": front_csv(results.front(baselines=True, everything=True)),
         "report.html": render(results),
     }
     for name, text in written.items():
         partial = folder / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / name)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(folder / name)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise StorageError(f"cannot write {folder / name}: {error.strerror or error}; the records are kept: make room, then --resume") from error
 
 
 def metric_columns(frame: pd.DataFrame) -> list[str]:

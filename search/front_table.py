@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from rich.text import Text
 
 from search.figures import figure, interval, short_name
 from search.front_formats import brief, brief_heading, metric_columns, varied_settings
+from search.front_summary import front_summaries, spread_lines, tied_lines
 from search.results import Results
 
 __all__ = ["explain", "front_lines", "verified_lines"]
@@ -35,7 +36,7 @@ def front_lines(results: Results, frame: pd.DataFrame, width: int) -> list[Text]
     columns = list(_columns(results, frame))
     varied = varied_settings(results.records)
     rows = frame.to_dict("records")
-    ids = [f"{row['baseline'] or row['id']}{' *' if row['knee'] else ''}" for row in rows]
+    ids = [f"{row['baseline'] or row['id']}{_marks(row)}" for row in rows]
     recipes = ["" if row["baseline"] is not None else brief(row["recipe"], varied) for row in rows]
 
     first = _longest(["id", *ids])
@@ -57,6 +58,11 @@ def front_lines(results: Results, frame: pd.DataFrame, width: int) -> list[Text]
                 line.stylize("dim")
             lines.append(line)
     return lines
+
+
+def _marks(row: Mapping[Any, Any]) -> str:
+    marks = "".join(mark for mark, holds in (("*", row["knee"]), ("~", row["tied"]), ("!", row["unstable"])) if holds)
+    return f" {marks}" if marks else ""
 
 
 def _row(name: str, columns: Sequence[_Column], widths: Sequence[int], i: int, *, inline: bool, recipe: str, beside: bool, width: int) -> Iterator[Text]:
@@ -81,9 +87,14 @@ def _row(name: str, columns: Sequence[_Column], widths: Sequence[int], i: int, *
 
 
 def _columns(results: Results, frame: pd.DataFrame) -> Iterator[_Column]:
-    """Each metric, beside it what a verification found; then the verdicts, where there are any."""
+    """Each metric, beside it the mean over seeds and what a verification found; then the verdicts, where there are any."""
     for name in metric_columns(frame):
         yield _column(results, frame, name)
+        mean = frame.get(f"{name}_mean", pd.Series(dtype=float)).where(frame["seeds"] > 1)
+        if mean.notna().any():
+            metric = results.experiment.names.resolve(name)[1]
+            most = int(frame["seeds"].max())
+            yield _Column(["mean of", f"{most} seeds"], ["" if pd.isna(value) else figure(metric, value) for value in mean], [""] * len(mean))
         found = frame.get(f"{name}_found", pd.Series(dtype=float))
         if found.notna().any():
             metric = results.experiment.names.resolve(name)[1]
@@ -162,8 +173,11 @@ def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) ->
         front, alone = (results.hypervolume(*metrics, split=split, which=which) for which in ("front", "baselines"))
         volume = f"; hypervolume {front:.4g}, of the baselines alone {alone:.4g}" if front == front else ""
         lines.append(f"{int(frame['on_front'].sum())} points on the front{volume}")
-        lines.append("named rows are uniform baselines, dim where off the front; * is the knee")
-        lines += verified_lines(results)
+        own = metrics == [name for name, _ in results.objectives()]
+        summaries = front_summaries(results) if own else []
+        lines += summaries
+        lines.append(f"named rows are uniform baselines, dim where off the front; * is the knee{' on a device' if summaries else ''}")
+        lines += [*tied_lines(rows), *spread_lines(results), *verified_lines(results)]
     beaten: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         if row["dominates"] and row["baseline"] is None:

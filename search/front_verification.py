@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from compressors.errors import DivergedError, TrialError, UnexportableError, UserError
+from compressors.errors import DivergedError, StorageError, TrialError, UnexportableError, UserError
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
 from search.artifact_files import ArtifactSource, session_of, write_artifact
@@ -107,14 +107,19 @@ class FrontVerifier:
                 found = Verification("unexportable", runtime, key, reasons=(str(error),))
             except DivergedError as error:
                 found = Verification("regressed", runtime, key, reasons=(str(error),))
+            except StorageError:
+                raise  # nothing that is found out could be written down
             except Exception as error:  # noqa: BLE001 - hours of search do not end because one artifact cannot be measured
                 said = str(error) if isinstance(error, TrialError | UserError | OSError) else f"{type(error).__name__}: {error}"
                 return Verification("unverified", runtime, key, reasons=(said.splitlines()[0] if said else type(error).__name__,))
             if self._artifacts is not None and not found.demoted:
-                self._keep(folder, self._artifacts / record.id)
+                try:
+                    self._keep(folder, self._artifacts / record.id)
+                except OSError as error:
+                    raise StorageError(f"cannot write {self._artifacts / record.id}: {error.strerror or error}; make room, then --resume") from error
         if not any(reason.startswith("latency_ms") for reason in found.reasons):
             # Whether this machine was fast enough at one time is nothing to keep for ever.
-            self._cache.put(key, lambda place: _write(place, found))
+            self._cache.put(key, lambda place: _write(place, found), kind="verify", model=self._prepared.model_name)
         return found
 
     @contextmanager

@@ -58,6 +58,20 @@ class MetricNames:
             raise UserError(f"{metric!r} needs a device; accepted: {listed}")
         return listed_device(device, self.devices)
 
+    def objective(self, text: str) -> str:
+        """An objective as an experiment keeps it: its canonical name; without a device where it has none and several are listed, which means each of them.
+
+        Raises:
+            UserError: see ``resolve``.
+        """
+        return text if len(self.devices) > 1 and text in self.predicted else self.resolve(text)[0]
+
+    def on(self, objectives: Sequence[str], device: str | None = None) -> tuple[tuple[str, Metric], ...]:
+        """Canonical names and metrics of objectives; those of no device are of ``device``, or of each that is listed."""
+        places = self.devices if device is None else (device,)
+        names = (f"{name}@{place}" if name in self.predicted else name for name in objectives for place in (places if name in self.predicted else ("",)))
+        return tuple(self.resolve(name) for name in dict.fromkeys(names))
+
     @property
     def all(self) -> tuple[str, ...]:
         """Every canonical name, quality first."""

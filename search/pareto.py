@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = ["dominates", "hypervolume", "knee", "non_dominated", "reference_box"]
 
-_CHUNK = 512
+_CHUNK = 256
 _MARGIN = 0.1
 
 
@@ -23,11 +23,16 @@ def dominates(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool
 def non_dominated(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of ``[points, objectives]`` no other point dominates. Equal points are all kept; a point with a NaN never is."""
     points = np.asarray(points, dtype=np.float64)
-    kept: NDArray[np.bool_] = np.asarray(~np.isnan(points).any(axis=1))
-    rivals = points[kept]
-    for start in range(0, len(points), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        kept[rows] &= ~dominates(rivals[None, :, :], points[rows][:, None, :]).any(axis=1)
+    kept = np.zeros(len(points), dtype=np.bool_)
+    rows = np.flatnonzero(~np.isnan(points).any(axis=1))
+    # What dominates a point comes before it in lexical order, so that only the front so far and its own chunk can.
+    rows = rows[np.lexsort(points[rows].T[::-1])] if points.shape[1] else rows
+    front = points[:0]
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        rivals = np.concatenate([front, points[chunk]])
+        kept[chunk] = ~dominates(rivals[None, :, :], points[chunk][:, None, :]).any(axis=1)
+        front = np.concatenate([front, points[chunk[kept[chunk]]]])
     return kept
 
 

@@ -16,7 +16,6 @@ from compressors.errors import UserError
 from compressors.graph import ModelGraph, Shapes
 from compressors.recipe import fingerprint
 from compressors.targets import Target, target_named
-from evaluators.devices import device_named
 from evaluators.devices.device_model import DeviceModel
 from evaluators.fit import fit
 from evaluators.metric import Estimate
@@ -25,6 +24,7 @@ from evaluators.tasks.array_task import ArrayTask
 from search.cache import Cache
 from search.check import graph_problems
 from search.description import bounded
+from search.device_costs import blocks, study_device
 from search.experiment import Experiment
 from search.loading import load_experiment
 from search.lock import installed_versions
@@ -52,6 +52,11 @@ class Prepared:
     data_key: str
     versions: Mapping[str, str]
 
+    @property
+    def model_name(self) -> str:
+        """As the experiment names it."""
+        return model_name(self.experiment)
+
     def costs(self, shapes: Shapes) -> list[dict[str, Estimate]]:
         """Exact and predicted metrics of each candidate."""
         parameters, macs = self.graph.count_parameters(shapes), self.graph.count_macs(shapes)
@@ -68,12 +73,21 @@ class Prepared:
 
     def cost(self, edit: GraphEdit) -> dict[str, Estimate]:
         """Exact and predicted metrics of one candidate."""
-        return self.costs(edit.shapes(self.graph))[0]
+        return self.costs_alone(edit.shapes(self.graph))[0]
+
+    def costs_alone(self, shapes: Shapes) -> list[dict[str, Estimate]]:
+        """As ``costs``, slower, and of each candidate the same to the last digit whatever others are with it: what records hold."""
+        return [row for count, block in blocks(shapes) for row in self.costs(block)[:count]]
 
     def bounds(self, edit: GraphEdit) -> dict[str, dict[str, Any]]:
         """What bounds the kernels of one candidate, by device; see ``search.description.bounded``."""
         shapes = edit.shapes(self.graph)
         return {key: bounded(self.graph, device, shapes) for key, device in self.devices.items()}
+
+
+def model_name(experiment: Experiment) -> str:
+    """``google/bert-mini`` or ``models.py:digits_cnn``."""
+    return experiment.model.pretrained or str(experiment.model.factory)
 
 
 def state_key(*parts: object) -> str:
@@ -98,7 +112,7 @@ def prepare(experiment: Experiment, cache: Cache, log: Callable[[str], None]) ->
     model, versions = loaded.model, installed_versions()
     if experiment.fit is not None:
         model = _fitted(experiment, model, task, cache, versions, log)
-    devices = {key: device_named(key, experiment.target, requests_per_hour=experiment.workload.requests_per_hour) for key in experiment.devices}
+    devices = {key: study_device(key, experiment.target, experiment.workload.requests_per_hour) for key in experiment.devices}
     return Prepared(experiment, model, task, loaded.graph, target_named(experiment.target), devices, model_fingerprint(model), task.fingerprint, versions)
 
 
@@ -118,7 +132,7 @@ def _fitted(experiment: Experiment, model: nn.Module, task: ArrayTask, cache: Ca
                 save_model(trained, str(folder / "model.safetensors"))
                 (folder / "fit.json").write_text(json.dumps(experiment.fit.model_dump() if experiment.fit else {}))
 
-            found = cache.put(key, write)
+            found = cache.put(key, write, kind="fit", model=model_name(experiment))
         else:
             log("fit: found in the cache")
     load_model(model, str(found / "model.safetensors"))

@@ -39,7 +39,8 @@ class TrialRecord:
         report: estimates on the ``report`` split; empty until published.
         values: the point of the search space, by dimension.
         baseline: the baseline's name, or None for a proposed trial.
-        rung: the fraction of the training budget that was run.
+        rung: the fraction of the training budget that was run; below 1 the metrics are those of a part of the training, and never ranked.
+        curve: observed metrics at the parts of the training budget before that, by fraction and name.
         stages: what was computed and what was loaded.
         attempts: how often it was started.
         replicate: 0 is what is exported.
@@ -49,6 +50,9 @@ class TrialRecord:
         versions: of everything the result depends on.
         bounds: by device, what its kernels are bound by: ``bound_by`` (shares of the time), ``kernels`` (the slowest few), of a language model the same of a
             token under ``decode``; ``units`` where a device has several.
+        candidate: widths and bits of the model that was made, one row of ``Shapes``: what prices it on any device.
+        examples: of an evaluation on ``report``: the main metric's contribution of each example, packed by ``search.example_scores``.
+        origin: the study that ran it, of a trial that was taken over from there; else empty.
     """
 
     id: str
@@ -60,6 +64,7 @@ class TrialRecord:
     values: dict[str, Any] = field(default_factory=dict)
     baseline: str | None = None
     rung: float = 1.0
+    curve: dict[str, dict[str, float]] = field(default_factory=dict)
     stages: tuple[StageRecord, ...] = ()
     attempts: int = 1
     replicate: int = 0
@@ -68,6 +73,9 @@ class TrialRecord:
     logs: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     bounds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    candidate: dict[str, Any] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+    origin: str = ""
 
     def to_json(self) -> str:
         """One line of JSON."""

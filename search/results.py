@@ -1,61 +1,50 @@
-"""What a study found, as data frames: trials, baselines, fronts, widths; the knee, hypervolumes and one-line summaries."""
+"""What a study found: its records, the fronts among them, hypervolumes, and one point of a front."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from compressors.errors import UserError, near_miss
+from compressors.errors import UserError
 from evaluators.devices.device_model import PREDICTED
-from evaluators.metric import Estimate, Metric
+from evaluators.metric import Metric
 from search.box import Box
+from search.comparing import dominated_baselines, summary
 from search.experiment import Experiment
 from search.expressions import parse_pick, parse_where
-from search.figures import change, short_name
+from search.judging import UNCOMPRESSED, Judged, Objectives, Split
 from search.metric_names import listed_device
-from search.pareto import dominates, knee, non_dominated
+from search.pareto import knee, non_dominated
 from search.record import TrialRecord
-from search.study_files import EXPERIMENT, STORAGE, find_study, read_records
-from search.verification import Verification, measurable, read_verifications
+from search.study_files import EXPERIMENT, STORAGE, find_study, read_records, read_replicates
+from search.verification import measurable, read_verifications
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["UNCOMPRESSED", "Results", "Split"]
 
-Split = Literal["report", "search"]
-
-UNCOMPRESSED = "fp32"
-"""The baseline that everything is compared with."""
-
-_NOTHING = Estimate(float("nan"), float("nan"), float("nan"), "")
-
-
-class _Column(NamedTuple):
-    """A metric of many candidates, ``[candidates]`` each."""
-
-    value: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class Results:
+class Results(Judged):
     """The records of a study and what follows from them.
 
     A front is judged on ``report``: among the points that were re-evaluated there, which are the front on ``search`` and the baselines. Where nothing was
     yet, it is judged on ``search``, and says so (``.attrs["split"]``). Costs do not depend on a split. Points that failed, that break a constraint of the
     experiment, or whose artifact did not keep its promise (``verified``, by id) are never on a front.
-    """
 
-    experiment: Experiment
-    records: tuple[TrialRecord, ...]
-    folder: Path | None = None
-    verified: Mapping[str, Verification] = field(default_factory=dict)
+    Where an objective means each of several devices, there is a front for each: ``front`` without a device is all of their points, ``hypervolume`` the mean,
+    and the knee that of the first device.
+
+    Attributes:
+        replicates: of published points with other seeds, on ``report``, by the point's id; those that failed among them.
+        memory_bytes: of devices that were not in the study, see ``on``: what does not fit is on none of their fronts.
+    """
 
     @classmethod
     def load(cls, study: str | Path, storage: str | Path = STORAGE) -> Self:
@@ -65,36 +54,23 @@ class Results:
             UserError: there is no such study, or one of its files is not valid.
         """
         folder = find_study(study, storage)
-        return cls(Experiment.load(folder / EXPERIMENT), read_records(folder), folder, read_verifications(folder))
+        return cls(Experiment.frozen(folder / EXPERIMENT), read_records(folder), folder, read_verifications(folder), read_replicates(folder))
 
-    @property
-    def name(self) -> str:
-        """The study's name."""
-        return self.folder.resolve().name if self.folder else self.experiment.name
+    def on(self, device: str) -> Results:
+        """The same study about one device: its predicted objectives are moved there.
 
-    def record(self, trial: str) -> TrialRecord:
-        """The record of an id; baselines also by their short names, such as ``int8``.
+        Args:
+            device: one of the study's, or any other, on which every trial is priced now. Names may be abbreviated.
 
         Raises:
-            UserError: there is none.
+            UserError: an unknown device; or one that is not of the study, whose records do not say what they take to be priced.
         """
-        found = {**{r.baseline: r for r in self.records if r.baseline}, **{r.id: r for r in self.records}}
-        padded = trial.zfill(4) if trial.isdigit() else trial
-        if padded not in found:
-            ids = [r.id for r in self.records]
-            shown = ", ".join(ids[:12]) + (", ..." if len(ids) > 12 else "")
-            raise UserError(f"study {self.name!r} has no trial {trial!r}; accepted: {shown or 'none: nothing has ended yet'}{near_miss(trial, ids)}")
-        return found[padded]
+        from search.late_device import priced
 
-    @cached_property
-    def uncompressed(self) -> TrialRecord | None:
-        """The record of the uncompressed model; None before it was evaluated."""
-        return next((r for r in self.records if r.baseline == UNCOMPRESSED and r.status == "ok"), None)
-
-    @property
-    def demoted(self) -> tuple[TrialRecord, ...]:
-        """Records whose artifact did not keep its promise: ``verified`` says why."""
-        return tuple(r for r in self.records if r.id in self.verified and self.verified[r.id].demoted)
+        listed = self.experiment.devices
+        if device in {short for key in listed for short in (key, key.partition("/")[0], key.partition("/")[0].partition(".")[0])}:
+            return replace(self, experiment=self.experiment.on(listed_device(device, listed)))
+        return priced(self, device)
 
     @cached_property
     def measurable(self) -> tuple[str, ...]:
@@ -104,7 +80,7 @@ class Results:
     # Metrics
 
     def objectives(self, *metrics: str, device: str | None = None) -> tuple[tuple[str, Metric], ...]:
-        """Canonical name and metric of each of ``metrics``; of the experiment's objectives where none is given.
+        """Canonical name and metric of each of ``metrics``; of the experiment's objectives, on every device that they mean, where none is given.
 
         Args:
             metrics: ``accuracy``, ``latency_ms@raspberry-pi-5``; devices may be abbreviated.
@@ -113,14 +89,15 @@ class Results:
         Raises:
             UserError: an unknown metric or device.
         """
-        names = self.experiment.names
-        if metrics or device is None:
-            return tuple(names.resolve(name) for name in dict.fromkeys(metrics or self.experiment.objectives))
-        key = listed_device(device, names.devices)
-        moved = [f"{n.partition('@')[0]}@{key}" if "@" in n else n for n in self.experiment.objectives]
-        if not any("@" in n for n in moved):
-            moved.append(f"latency_ms@{key}")
-        return tuple(names.resolve(name) for name in dict.fromkeys(moved))
+        if metrics:
+            return tuple(self.experiment.names.resolve(name) for name in dict.fromkeys(metrics))
+        if device is None:
+            return self.experiment.objective_metrics
+        return self.experiment.on(listed_device(device, self.experiment.devices)).objective_metrics
+
+    def fronts(self, *metrics: str, device: str | None = None) -> dict[str, tuple[tuple[str, Metric], ...]]:
+        """What each front trades: by device where an objective means each of several; else there is one, under an empty name. Arguments as for ``front``."""
+        return {"": self.objectives(*metrics, device=device)} if metrics or device is not None else self.experiment.fronts
 
     def needs_device(self, name: str) -> bool:
         """Whether a metric is predicted for a device and ``name`` leaves open for which."""
@@ -129,69 +106,28 @@ class Results:
     def available(self) -> tuple[str, ...]:
         """Canonical names of every metric that some record has, objectives first."""
         known = {name for record in self.records for name in record.metrics}
-        return tuple(dict.fromkeys([*(n for n in self.experiment.objectives if n in known), *(n for n in self.experiment.names.all if n in known)]))
+        wanted = (*(name for name, _ in self.experiment.objective_metrics), *self.experiment.names.all)
+        return tuple(dict.fromkeys(name for name in wanted if name in known))
 
-    def _estimate(self, record: TrialRecord, name: str, split: Split) -> Estimate:
-        if split == "report" and name in record.report:
-            return record.report[name]
-        observed = name in {m.name for m in self.experiment.names.quality}
-        return record.metrics.get(name, _NOTHING) if split == "search" or not observed else _NOTHING
-
-    def _column(self, records: Sequence[TrialRecord], name: str, split: Split) -> _Column:
-        found = [self._estimate(r, name, split) for r in records]
-        return _Column(*(np.array([getattr(e, part) for e in found], dtype=np.float64) for part in ("value", "low", "high")))
-
-    def _losses(self, records: Sequence[TrialRecord], objectives: Sequence[tuple[str, Metric]], split: Split) -> NDArray[np.float64]:
-        signs = np.array([metric.minimised(1.0) for _, metric in objectives], dtype=np.float64)
-        return np.multiply(self._values(records, objectives, split), signs, dtype=np.float64)
-
-    def _values(self, records: Sequence[TrialRecord], objectives: Sequence[tuple[str, Metric]], split: Split) -> NDArray[np.float64]:
-        columns = [self._column(records, name, split).value for name, _ in objectives]
-        return np.stack(columns, axis=1) if records else np.empty((0, len(objectives)))
-
-    # Candidates
-
-    def split(self, split: Split = "report") -> Split:
-        """``split``, or ``search`` where nothing was evaluated on ``report`` yet."""
-        if split not in ("report", "search"):
-            raise UserError(f"unknown split {split!r}; accepted: report, search")
-        return "report" if split == "report" and any(r.report for r in self.records) else "search"
-
-    def feasible(self, records: Sequence[TrialRecord], split: Split = "report") -> NDArray[np.bool_]:
-        """Which records keep every constraint of the experiment, judged within one split, ``[records]``. Those that failed do not."""
-        kept = np.array([r.status == "ok" for r in records], dtype=np.bool_)
-        for constraint in self.experiment.parsed_constraints:
-            if constraint.names_baseline and self.uncompressed is None:
-                continue
-            baseline = {n: self._estimate(self.uncompressed, n, split) for n in constraint.names} if self.uncompressed else None
-            kept &= np.asarray(constraint.satisfied({n: self._column(records, n, split) for n in constraint.names}, baseline)).reshape(-1)[: len(records)]
-        return kept
-
-    def _ranked(self, objectives: Sequence[tuple[str, Metric]], where: str | None, split: Split) -> tuple[list[TrialRecord], NDArray[np.float64]]:
-        """Every record that may be on the front, the uncompressed model and other baselines included, and its objectives."""
-        records = [r for r in self.records if r.status == "ok" and r.replicate == 0 and r.rung >= 1 and (split == "search" or r.report)]
-        demoted = {r.id for r in self.demoted}
-        records = [r for r in records if r.id not in demoted]
-        kept = self.feasible(records, split)
-        if where and records:
-            values, baseline = self._where_values(records, split)
-            for constraint in parse_where(where, self.experiment.names):
-                kept &= np.asarray(constraint.satisfied(values, baseline)).reshape(-1)
-        records = [r for r, keep in zip(records, kept, strict=True) if keep]
-        return records, self._losses(records, objectives, split)
-
-    def _where_values(self, records: Sequence[TrialRecord], split: Split) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-        """Plain values, not the conservative ends of intervals: people filter by the figures they see."""
-        names = self.experiment.names.all
-        baseline = {n: self._estimate(self.uncompressed, n, split).value for n in names} if self.uncompressed else {n: float("nan") for n in names}
-        return {n: self._column(records, n, split).value for n in names}, baseline
-
-    def front_records(self, *metrics: str, device: str | None = None, where: str | None = None, split: Split = "report") -> tuple[TrialRecord, ...]:
-        """The records on the front, best first in its first metric, then in the next ones. Arguments as for ``front``."""
-        objectives = self.objectives(*metrics, device=device)
-        records, losses = self._ranked(objectives, where, self.split(split))
+    def ranked_front(self, objectives: Objectives, where: str | None = None, split: Split = "report") -> tuple[TrialRecord, ...]:
+        """The records that nothing dominates in ``objectives``, best first in the first of them, then in the next ones."""
+        used = self.split(split)
+        if where:
+            parse_where(where, self.experiment.names)
+        records = self.candidates(where, used)
+        losses = self.losses(records, objectives, used)
         rows = np.flatnonzero(non_dominated(losses))
         return tuple(records[i] for i in sorted(rows.tolist(), key=lambda i: (*losses[i].tolist(), records[i].id)))
+
+    def front_records(self, *metrics: str, device: str | None = None, where: str | None = None, split: Split = "report") -> tuple[TrialRecord, ...]:
+        """The records on the front (on any of several), best first in its first metric, then in the next ones. Arguments as for ``front``."""
+        fronts = list(self.fronts(*metrics, device=device).values())
+        found = {r.id: r for objectives in fronts for r in self.ranked_front(objectives, where, split)}
+        if len(fronts) == 1:
+            return tuple(found.values())
+        records = list(found.values())
+        losses = self.losses(records, self.objectives(), self.split(split))
+        return tuple(records[i] for i in sorted(range(len(records)), key=lambda i: (*losses[i].tolist(), records[i].id)))
 
     # Data frames
 
@@ -209,115 +145,76 @@ class Results:
             everything: columns for every metric, not only for those that are traded.
 
         Returns:
-            Columns ``id``, ``baseline`` (its name, or None), ``on_front``, ``knee``; for each metric its value and ``_low``, ``_high`` (90 %) and ``_tier``;
+            Columns ``id``, ``baseline`` (its name, or None), ``on_front``, ``knee``; ``devices``: where several have a front, those on whose it is;
+            ``tied``: points that are cheaper in every cost and not significantly worse (``search.ties``); for each metric its value and ``_low``, ``_high``
+            (90 %) and ``_tier``; ``seeds``: how many were tried, ``unstable``: why others of them failed, and of quality the ``_mean`` over them;
             ``dominates``: the baselines that it dominates; ``recipe``: plain steps; ``verdict`` of its artifact (empty: not verified), ``reasons``, and for
             each metric that can be measured here its ``_found``. ``.attrs`` has ``split``, ``metrics``.
 
         Raises:
             UserError: an unknown metric, device or split, or a ``where`` that cannot be read.
         """
-        used = self.split(split)
-        objectives = self.objectives(*metrics, device=device)
-        names = [name for name, _ in objectives]
-        records = list(self.front_records(*metrics, device=device, where=where, split=split))
-        on_front = len(records)
-        best = knee(self._losses(records, objectives, used))
-        if baselines:
-            records += [r for r in self.records if r.baseline and r.status == "ok" and r not in records]
-            records += [r for r in self.demoted if r not in records]
-        shown = list(dict.fromkeys([*names, *(self.available() if everything else ())]))
-        frame = self._frame(records, shown, used)
-        frame.insert(2, "on_front", [i < on_front for i in range(len(records))])
-        frame.insert(3, "knee", [i == best for i in range(len(records))])
-        demoted = {r.id for r in self.demoted}
-        beaten = [() if r.id in demoted else self.dominated_baselines(r.id, *names, split=split) for r in records]
-        frame["dominates"] = pd.Series([list(names) for names in beaten], dtype=object)
-        frame["recipe"] = pd.Series([r.recipe for r in records], dtype=object)
-        checked = [self.verified.get(r.id) for r in records]
-        frame["verdict"] = pd.Series([v.verdict if v else "" for v in checked], dtype=object)
-        frame["reasons"] = pd.Series([list(v.reasons) if v else [] for v in checked], dtype=object)
-        for name in (name for name in shown if name in self.measurable):
-            frame[f"{name}_found"] = [v.found.get(name, np.nan) if v else np.nan for v in checked]
-        frame.attrs = {"split": used, "metrics": names}
-        return frame
+        from search.frames import front_frame
+
+        return front_frame(self, metrics, device, where, split, baselines=baselines, everything=everything)
 
     def trials(self, split: Split = "search") -> pd.DataFrame:
         """Every proposed trial, failed ones included: status, reason, metrics, point of the search space, effort and recipe."""
-        return self._details([r for r in self.records if r.baseline is None], split)
+        from search.frames import details_frame
+
+        return details_frame(self, [r for r in self.records if r.baseline is None], split)
 
     def baselines(self, split: Split = "report") -> pd.DataFrame:
         """Every uniform baseline, the uncompressed model included; columns as in ``trials``."""
-        return self._details([r for r in self.records if r.baseline is not None], self.split(split))
+        from search.frames import details_frame
 
-    def _details(self, records: Sequence[TrialRecord], split: Split) -> pd.DataFrame:
-        frame = self._frame(records, self.available(), split)
-        frame.insert(2, "status", [r.status for r in records])
-        frame.insert(3, "reason", [r.reason for r in records])
-        frame.insert(4, "feasible", self.feasible(records, split))
-        points = [r.values for r in records]  # noqa: PD011 - a record's field
-        for dimension in dict.fromkeys(name for point in points for name in point):
-            frame[dimension] = [point.get(dimension) for point in points]
-        for name in ("seconds", "attempts", "rung", "replicate", "recipe"):
-            frame[name] = [getattr(r, name) for r in records]
-        frame.attrs = {"split": split}
-        return frame
-
-    def _frame(self, records: Sequence[TrialRecord], names: Sequence[str], split: Split) -> pd.DataFrame:
-        frame = pd.DataFrame({"id": [r.id for r in records], "baseline": pd.Series([r.baseline for r in records], dtype=object)})
-        for name in names:
-            found = [self._estimate(r, name, split) for r in records]
-            frame[name] = [e.value for e in found]
-            frame[f"{name}_low"] = [e.low for e in found]
-            frame[f"{name}_high"] = [e.high for e in found]
-            frame[f"{name}_tier"] = [e.tier for e in found]
-        return frame
+        return details_frame(self, [r for r in self.records if r.baseline is not None], self.split(split))
 
     def widths(self, trial: str) -> pd.DataFrame:
         """Units before and after of every axis that the trial changed: columns ``axis``, ``before``, ``after``."""
-        rows = [(axis, before, after) for axis, (before, after) in self.record(trial).widths.items()]
-        return pd.DataFrame(rows, columns=["axis", "before", "after"])
+        from search.frames import widths_frame
+
+        return widths_frame(self, trial)
 
     # Comparisons
 
     def dominated_baselines(self, trial: str, *metrics: str, split: Split = "report") -> tuple[str, ...]:
         """Names of the baselines that are nowhere better than the trial, and somewhere worse. Equal arguments as for ``front``."""
-        used, objectives = self.split(split), self.objectives(*metrics)
-        others = [r for r in self.records if r.baseline and r.status == "ok"]
-        beaten = dominates(self._losses([self.record(trial)], objectives, used), self._losses(others, objectives, used))
-        return tuple(str(r.baseline) for r, loses in zip(others, beaten, strict=True) if loses)
+        return dominated_baselines(self, self.record(trial), self.objectives(*metrics), self.split(split))
 
     def hypervolume(self, *metrics: str, device: str | None = None, split: Split = "report", which: Literal["front", "baselines"] = "front") -> float:
-        """Hypervolume of the front, or of the baselines alone; larger is better.
+        """Hypervolume of the front, or of the baselines alone; larger is better. The mean over devices where there are several fronts.
 
         In units of the box from the worst that the constraints allow, or else the baselines' worst, to the baselines' best (``search.box.Box``), so that
         values of one experiment can be compared whatever its search found; 1 is a point that unites the best values of all baselines. Costs count by ratios.
         NaN before any baseline has ended.
         """
-        used, objectives = self.split(split), self.objectives(*metrics, device=device)
-        anchors = self._values([r for r in self.records if r.baseline and r.status == "ok"], objectives, used)
+        used = self.split(split)
+        candidates = [r for r in self.candidates(None, used) if which == "front" or r.baseline is not None]
+        return float(np.mean([self._volume(candidates, traded, used) for traded in self.fronts(*metrics, device=device).values()]))
+
+    def _volume(self, candidates: Sequence[TrialRecord], objectives: Objectives, split: Split) -> float:
+        anchors = self.figures([r for r in self.records if r.baseline and r.status == "ok"], objectives, split)
         anchors = anchors[~np.isnan(anchors).any(axis=1)]
         if not len(anchors) or self.uncompressed is None:
             return float("nan")
-        uncompressed = {name: self._estimate(self.uncompressed, name, used) for name in self.experiment.names.all}
+        uncompressed = {name: self.estimate(self.uncompressed, name, split) for name in self.experiment.names.all}
         box = Box.of(objectives, anchors, uncompressed, self.experiment.parsed_constraints)
-        records, _ = self._ranked(objectives, None, used)
-        if which == "baselines":
-            records = [r for r in records if r.baseline is not None]
-        return box.hypervolume(self._values(records, objectives, used))
+        return box.hypervolume(self.figures(candidates, objectives, split))
 
     def pick(self, text: str = "knee", *metrics: str, device: str | None = None, where: str | None = None, split: Split = "report") -> str:
-        """Id of one point of the front: ``knee``, ``min METRIC`` or ``max METRIC``, each with ``where ...``.
+        """Id of one point of the front (the first device's, where there are several): ``knee``, ``min METRIC`` or ``max METRIC``, each with ``where ...``.
 
         Raises:
             UserError: an expression that cannot be read, or that no point of the front keeps.
         """
-        used, objectives = self.split(split), self.objectives(*metrics, device=device)
+        used, objectives = self.split(split), next(iter(self.fronts(*metrics, device=device).values()))
         pick = parse_pick(text, self.experiment.names)
-        records = list(self.front_records(*metrics, device=device, where=where, split=split))
-        values, baseline = self._where_values(records, used)
+        records = list(self.ranked_front(objectives, where, split))
+        values, baseline = self.where_figures(records, used)
         if pick.name is None:
             records = [r for r, keep in zip(records, pick.allowed(values, len(records), baseline), strict=True) if keep]
-            row = knee(self._losses(records, objectives, used))
+            row = knee(self.losses(records, objectives, used))
         else:
             row = pick.best(values, len(records), baseline)
         if row is None:
@@ -331,21 +228,6 @@ class Results:
 
     def summary(self, trial: str | None = None) -> str:
         """One line: a trial against the uncompressed model, such as ``parameters -38 %, latency 0.62x, accuracy -0.4 points``; the knee where None."""
-        front = self.front_records()
-        if trial is None and not front:
+        if trial is None and not self.front_records():
             return "no point of the front yet"
-        record = self.record(trial) if trial is not None else self.record(self.pick("knee"))
-        if self.uncompressed is None:
-            return "the uncompressed model was not evaluated"
-        wanted = ["parameters", *(n for n in self.experiment.objectives if n != "parameters")]
-        if not any(n.partition("@")[0] in PREDICTED for n in wanted) and self.experiment.devices:
-            wanted.append(f"latency_ms@{self.experiment.devices[0]}")
-        split = self.split() if record.report else "search"
-        several = len({n for n in wanted if "@" in n}) != len({short_name(n) for n in wanted if "@" in n})
-        parts = []
-        for name in wanted:
-            before, after = self._estimate(self.uncompressed, name, split).value, self._estimate(record, name, split).value
-            if np.isfinite([before, after]).all():
-                where = f" on {name.partition('@')[2]}" if several and "@" in name else ""
-                parts.append(change(self.experiment.names.resolve(name)[1], before, after) + where)
-        return ", ".join(parts)
+        return summary(self, self.record(self.pick("knee") if trial is None else trial))

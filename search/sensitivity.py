@@ -171,7 +171,7 @@ def _stored(runner: StageRunner, cut_units: Sequence[Any], write: Callable[[Path
     p = runner.prepared
     key = state_key("sensitivity", _VERSION, p.graph.fingerprint, p.model_key, p.data_key, p.versions["torch"], runner.device.type, _SPLIT, *cut_units)
     with runner.cache.computing(key):
-        return runner.cache.get(key) or runner.cache.put(key, write)
+        return runner.cache.get(key) or runner.cache.put(key, write, kind="sensitivity", model=p.model_name)
 
 
 def _lost(task: ArrayTask, metric: Metric, before: PerExample, after: PerExample) -> Estimate:

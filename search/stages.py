@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from compressors.checkpoint import CHECKPOINT_VERSION
 from compressors.compressor import GraphEdit
@@ -24,18 +25,21 @@ from compressors.graph import Shapes
 from compressors.graph.surgery import STRUCTURE_VERSION
 from compressors.recipe import Recipe
 from compressors.scoring import depends_on_target, scores_of
+from evaluators.devices.calibration.anchors import Candidate
 from evaluators.metric import Estimate
 from evaluators.tasks.array_task import module_predict
 from search.cache import Cache
+from search.example_scores import pack
+from search.failure_memory import FailureMemory, memory_ran_out
 from search.preparing import Prepared, state_key
 from search.record import StageRecord
 from search.stored_model import read_model, structure_of, write_model
 
-__all__ = ["Outcome", "StageRunner"]
+__all__ = ["Outcome", "StageRunner", "goes_on", "last_trained"]
 
 _STAGES_VERSION = 2
-_EVALUATION_VERSION = 2
-_STRUCTURE, _METRICS = "structure.json", "metrics.json"
+_EVALUATION_VERSION = 3
+_STRUCTURE, _METRICS, _EXAMPLES, _TRAINING = "structure.json", "metrics.json", "examples.json", "training.safetensors"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Outcome:
         widths: units before and after, by axis, where they changed.
         logs: training lines.
         bounds: what bounds its kernels on each device.
+        candidate: widths and bits of the model that was made.
+        examples: on ``report``, the main metric's contribution of each example, packed.
     """
 
     metrics: dict[str, Estimate]
@@ -55,6 +61,8 @@ class Outcome:
     widths: dict[str, tuple[int, int]]
     logs: tuple[str, ...]
     bounds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    candidate: dict[str, Any] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
 
 
 class StageRunner:
@@ -74,6 +82,7 @@ class StageRunner:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._stages: list[StageRecord] = []
         self._logs: list[str] = []
+        self._failures = FailureMemory(cache, prepared.versions, prepared.model_name)
 
     def plan(self, recipe: Recipe) -> tuple[GraphEdit, ...]:
         """The accumulated edits of a recipe. Scores are computed (or loaded) on the way.
@@ -96,16 +105,23 @@ class StageRunner:
         edits = self.plan(recipe)
         return self.prepared.cost(edits[-1] if edits else GraphEdit.identity(self.prepared.graph))
 
-    def run(self, recipe: Recipe, *, replicate: int = 0, budget: float = 1.0, split: str = "search") -> Outcome:
+    def run(self, recipe: Recipe, *, replicate: int = 0, budget: float = 1.0, after: float = 0.0, split: str = "search") -> Outcome:
         """Compress and evaluate.
+
+        Args:
+            recipe: what to do.
+            replicate: another one has other seeds.
+            budget: fraction of the schedule of the last step that trains, in (0, 1]; the beginning of what the whole would do.
+            after: a smaller budget at which it was run before; where its result is in the cache, training goes on from there.
+            split: to evaluate on.
 
         Raises:
             TrialError: an expected failure of the recipe.
         """
         try:
-            return self._run(recipe, replicate, budget, split)
+            return self._run(recipe, replicate, budget, after, split)
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            if not memory_ran_out(error):
                 raise
             last = self._stages[-1].name if self._stages else "the start"
             raise OutOfMemoryError(f"memory ran out after {last}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
@@ -124,37 +140,63 @@ class StageRunner:
         """Of the current or last run, as far as it came."""
         return tuple(self._logs)
 
-    def _run(self, recipe: Recipe, replicate: int, budget: float, split: str) -> Outcome:
+    def _run(self, recipe: Recipe, replicate: int, budget: float, after: float, split: str) -> Outcome:
         self._stages, self._logs = [], []
         graph = self.prepared.graph
         edits = self.plan(recipe)
         keys = self._keys(recipe, replicate, budget)
         evaluation = self._evaluation_key(keys, split)
-        started = time.monotonic()
-        found = self.cache.get(evaluation)
-        if found is None:
-            model = self._build(recipe, edits, keys, budget)
-            started = time.monotonic()
-            values, structure = self._evaluate(model, split), structure_of(model)
-
-            def write(folder: Path) -> None:
-                _write_json(folder / _METRICS, {k: v.to_plain() for k, v in values.items()})
-                _write_json(folder / _STRUCTURE, structure)
-
-            self.cache.put(evaluation, write)
-        else:
-            values = {k: Estimate.from_plain(v) for k, v in json.loads((found / _METRICS).read_text()).items()}
-            structure = json.loads((found / _STRUCTURE).read_text())
-        self._stages.append(StageRecord("evaluate", evaluation, found is not None, time.monotonic() - started))
+        values, structure, examples = self._evaluated(recipe, edits, keys, evaluation, replicate, budget, after, split)
         final = (edits[-1] if edits else GraphEdit.identity(graph)).as_made(structure)
         widths = {a.name: (a.size, len(final.kept[a.name])) for a in graph.axes if a.name in final.kept and len(final.kept[a.name]) != a.size}
-        return Outcome({**self.prepared.cost(final), **values}, tuple(self._stages), widths, tuple(self._logs), self.prepared.bounds(final))
+        metrics, candidate = {**self.prepared.cost(final), **values}, Candidate.of(final.shapes(graph)).model_dump(mode="json")
+        return Outcome(metrics, tuple(self._stages), widths, tuple(self._logs), self.prepared.bounds(final), candidate, examples)
+
+    def _evaluated(
+        self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], evaluation: str, replicate: int, budget: float, after: float, split: str
+    ) -> tuple[dict[str, Estimate], dict[str, Any] | None, dict[str, str]]:
+        """Quality, the structure that was made, and on ``report`` the quality of each example, of the stage ``evaluation``."""
+        started = time.monotonic()
+        # Another search may be about the same recipe: one evaluates it, the other waits.
+        with self.cache.computing(evaluation):
+            found = self.cache.get(evaluation)
+            if found is None:
+                for name, key in (*zip((step.name for step in recipe.steps), keys, strict=True), ("evaluate", evaluation)):
+                    self._fail_again(name, key)
+                model = self._build(recipe, edits, keys, replicate, budget, after)
+                started = time.monotonic()
+                with self._failures.remembering("evaluate", evaluation):
+                    (values, examples), structure = self._evaluate(model, split), structure_of(model)
+
+                def write(folder: Path) -> None:
+                    _write_json(folder / _METRICS, {k: v.to_plain() for k, v in values.items()})
+                    _write_json(folder / _STRUCTURE, structure)
+                    _write_json(folder / _EXAMPLES, examples)
+
+                self._put(evaluation, write, "evaluate")
+            else:
+                values = {k: Estimate.from_plain(v) for k, v in json.loads((found / _METRICS).read_text()).items()}
+                structure = json.loads((found / _STRUCTURE).read_text())
+                examples = json.loads((found / _EXAMPLES).read_text())
+        self._stages.append(StageRecord("evaluate", evaluation, found is not None, time.monotonic() - started))
+        return values, structure, examples
+
+    def _fail_again(self, stage: str, key: str) -> None:
+        """Raise the failure of a stage that is known to fail."""
+        started = time.monotonic()
+        known = self._failures.recall(key)
+        if known is not None:
+            self._stages.append(StageRecord(stage, key, cached=True, seconds=time.monotonic() - started))
+            raise known
+
+    def _put(self, key: str, write: Callable[[Path], object], stage: str) -> None:
+        self.cache.put(key, write, kind=stage, model=self.prepared.model_name)
 
     def model(self, recipe: Recipe, *, replicate: int = 0, budget: float = 1.0) -> nn.Module:
         """The compressed model, from cached stages where they exist."""
         self._stages, self._logs = [], []
         edits = self.plan(recipe)
-        return self._build(recipe, edits, self._keys(recipe, replicate, budget), budget)
+        return self._build(recipe, edits, self._keys(recipe, replicate, budget), replicate, budget)
 
     def shapes(self, recipe: Recipe, model: nn.Module) -> Shapes:
         """Of the model that a recipe has made, one row."""
@@ -169,10 +211,11 @@ class StageRunner:
     def _keys(self, recipe: Recipe, replicate: int, budget: float) -> list[str]:
         keys: list[str] = []
         parent, runtime = self._root(), ""
-        for step in recipe.steps:
+        last = last_trained(recipe)
+        for i, step in enumerate(recipe.steps):
             # A live model is the same for every runtime: what one has trained, another only quantizes.
             runtime = self.prepared.target.name if step.name == "quantize" else runtime
-            fidelity = (self.prepared.experiment.search.seed, replicate, budget) if step.stochastic else ()
+            fidelity = (self.prepared.experiment.search.seed, replicate, budget if i == last else 1.0) if step.stochastic else ()
             parent = state_key(parent, step.name, step.version, sorted(step.to_config().items(), key=str), runtime, fidelity)
             keys.append(parent)
         return keys
@@ -197,33 +240,49 @@ class StageRunner:
         with self.cache.computing(key):
             found = self.cache.get(key)
             if found is None:
-                values = scores_of(p.model, p.graph, criterion, p.task, p.target)
-                self.cache.put(key, lambda folder: np.savez(str(folder / "scores.npz"), allow_pickle=False, **values))
+                self._fail_again(f"score {criterion}", key)
+                with self._failures.remembering(f"score {criterion}", key):
+                    values = scores_of(p.model, p.graph, criterion, p.task, p.target)
+                self._put(key, lambda folder: np.savez(str(folder / "scores.npz"), allow_pickle=False, **values), f"score {criterion}")
             else:
                 with np.load(found / "scores.npz", allow_pickle=False) as stored:
                     values = {name: stored[name] for name in stored.files}
         self._stages.append(StageRecord(f"score {criterion}", key, found is not None, time.monotonic() - started))
         return values
 
-    def _build(self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], budget: float) -> nn.Module:
+    def _build(self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], replicate: int, budget: float, after: float = 0.0) -> nn.Module:
         model, first = self._longest_prefix(recipe, keys)
         edit = edits[first - 1].as_made(structure_of(model)) if first else GraphEdit.identity(self.prepared.graph)
-        for step, key in list(zip(recipe.steps, keys, strict=True))[first:]:
+        # A part of a schedule is the beginning of the whole: seeds are those of the full budget.
+        seeds, last = self._keys(recipe, replicate, 1.0), last_trained(recipe)
+        part = self._keys(recipe, replicate, after)[last] if after and last >= 0 else None
+        for i, step, key in list(zip(range(len(keys)), recipe.steps, keys, strict=True))[first:]:
             started = time.monotonic()
-            # What earlier steps have really made decides, not what they were planned to make.
-            edit = step.plan(self.prepared.graph, self._scores, edit)
-            if step.name == "quantize":
-                # Its observers and the evaluation that follows are one stage: `evaluate`, whose result is what is kept.
-                model = step.apply(model, edit, self._context(key, budget))
-                continue
+            context = self._context(seeds[i], budget if i == last else 1.0)
+            with self._failures.remembering(step.name, key):
+                # What earlier steps have really made decides, not what they were planned to make.
+                edit = step.plan(self.prepared.graph, self._scores, edit)
+                if step.name == "quantize":
+                    # Its observers and the evaluation that follows are one stage: `evaluate`, whose result is what is kept.
+                    model = step.apply(model, edit, context)
+                    continue
             # Trials that run side by side may share a prefix: one computes it, the others wait.
             with self.cache.computing(key):
                 found = self.cache.get(key)
                 if found is not None:
                     model = read_model(found, self.prepared)
                 else:
-                    model = step.apply(model, edit, self._context(key, budget))
-                    self.cache.put(key, partial(write_model, model))
+                    # Whoever has just been waited for may have failed.
+                    self._fail_again(step.name, key)
+                    begun = self.cache.get(part) if part is not None and i == last else None
+                    if begun is not None:
+                        model, context = read_model(begun, self.prepared), replace(context, begun=load_file(begun / _TRAINING))
+                    kept: list[dict[str, Tensor]] = []
+                    if i == last and budget < 1 and step.resumable:
+                        context = replace(context, keep=kept.append)
+                    with self._failures.remembering(step.name, key):
+                        model = step.apply(model, edit, context)
+                    self._put(key, partial(_write, model, kept), step.name)
             edit = edit.as_made(structure_of(model))
             self._stages.append(StageRecord(step.name, key, found is not None, time.monotonic() - started))
         return model
@@ -240,12 +299,31 @@ class StageRunner:
                 return model, i + 1
         return self.prepared.model, 0
 
-    def _evaluate(self, model: nn.Module, split: str) -> dict[str, Estimate]:
-        values = self.prepared.task.metrics(module_predict(model), split)
+    def _evaluate(self, model: nn.Module, split: str) -> tuple[dict[str, Estimate], dict[str, str]]:
+        task = self.prepared.task
+        examples = task.per_example(module_predict(model), split)
+        values = task.summarise(examples)
         for name, value in values.items():
             if not np.isfinite(value.value):
                 raise DivergedError(f"{name} on {split} is {value.value}")
-        return values
+        return values, pack(examples[task.quality[0].name]) if split == "report" else {}
+
+
+def last_trained(recipe: Recipe) -> int:
+    """Position of the step that a part of the budget shortens; -1 where nothing is trained."""
+    return max((i for i, step in enumerate(recipe.steps) if step.stochastic), default=-1)
+
+
+def goes_on(recipe: Recipe) -> bool:
+    """Whether the step that a part of the budget shortens can go on from there."""
+    last = last_trained(recipe)
+    return last >= 0 and recipe.steps[last].resumable
+
+
+def _write(model: nn.Module, kept: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
+    write_model(model, folder)
+    for state in kept:
+        save_file(dict(state), folder / _TRAINING)
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from compressors.errors import UserError
-from compressors.graph import ModelGraph, Shapes
 from compressors.targets import Target
 from evaluators.devices import device_named, resolve_device
-from evaluators.devices.device_model import Adjusted, CostArray
+from evaluators.devices.device_model import PREDICTED
 from evaluators.metric import Estimate
+from search.device_costs import Transferred
 from search.experiment import Experiment
 from search.expressions import parse_constraint
 from search.figures import figure, short_name
@@ -21,21 +20,6 @@ from search.record import TrialRecord
 from search.results import Results
 
 __all__ = ["changes", "device_in", "transferred"]
-
-_TIER = "transferred"
-
-
-@dataclass(frozen=True)
-class _Transferred(Adjusted):
-    """A device model whose latency counts as carried over: its rates are of this runtime, the kernels that it prices of the study's."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "tier", _TIER)
-
-    def cost(self, graph: ModelGraph, shapes: Shapes) -> dict[str, CostArray]:
-        """As the device's model says, of another tier."""
-        return {name: dataclasses.replace(values, tier=_TIER) for name, values in self.model.cost(graph, shapes).items()}
 
 
 def device_in(key: str, runtime: str) -> str | None:
@@ -54,12 +38,12 @@ def transferred(prepared: Prepared, target: Target) -> Prepared:
     moved = {key: device_in(key, target.name) for key in old.devices}
     devices = tuple(dict.fromkeys(key for key in moved.values() if key is not None))
     names = dataclasses.replace(old.names, devices=devices)
-    objectives = [_moved(name, moved) for name in old.objectives]
+    objectives = [_moved(name, moved) for name in old.objectives if devices or name not in PREDICTED]
     constraints = [_moved(old_text, moved) for old_text in old.constraints]
     kept = tuple(dict.fromkeys(name for name in objectives if name is not None)) or (old.names.quality[0].name,)
     plain = {**old.to_plain(), "target": target.name, "devices": list(devices), "objectives": list(kept)}
     plain["constraints"] = [text for text in constraints if text is not None and _readable(text, names)]
-    models = {key: _Transferred(device_named(key, target.name, requests_per_hour=old.workload.requests_per_hour)) for key in devices}
+    models = {key: Transferred(device_named(key, target.name, requests_per_hour=old.workload.requests_per_hour)) for key in devices}
     return dataclasses.replace(prepared, experiment=Experiment.from_plain(plain), target=target, devices=models)
 
 

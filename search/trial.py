@@ -6,15 +6,15 @@ import dataclasses
 import gc
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray import tune
 
-from compressors.errors import TrialError, UserError
+from compressors.errors import StorageError, TrialError, UserError
+from search.cluster_check import require_same_code
 from search.record import Status, TrialRecord
 
 if TYPE_CHECKING:
@@ -24,21 +24,35 @@ __all__ = ["CompressionTrial"]
 
 
 class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
-    """A job is ``{"id", "recipe", "values", "baseline", "split"}``; its result is a terminal record as JSON."""
+    """Runs a job (see ``search.job``) rung by rung; each result has its record as JSON, terminal at the last rung and where it failed.
 
-    def setup(self, config: dict[str, Any], prepared: Sequence[Any] = (), cache: str = "", threads: int = 1) -> None:
+    It writes no checkpoint of Tune's: what a part of a training left is a stage in the cache, from which any worker goes on.
+    """
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        prepared: Sequence[Any] = (),
+        cache: tuple[str, str] = ("", "none"),
+        threads: int = 1,
+        code: Mapping[str, str] | None = None,
+    ) -> None:
         """Once an actor; what takes seconds waits for the first job: Tune gives the jobs of actors that are not ready to others, and ends those.
 
         Args:
             config: the first job.
             prepared: one reference to model and data in the object store.
-            cache: its folder.
+            cache: location and limit.
             threads: of torch.
+            code: what the driver has, see ``search.cluster_code.identity``; another worker runs nothing. None where it cannot be another.
         """
-        self._job, self._prepared, self._cache, self._threads = config, prepared, cache, threads
+        self._prepared, self._cache, self._threads, self._code = prepared, cache, threads, code
+        self.reset_config(config)
 
     @cached_property
     def _runner(self) -> StageRunner:
+        if self._code is not None:
+            require_same_code(self._code)
         import torch
 
         from search.cache import Cache
@@ -47,11 +61,12 @@ class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no ty
 
         quiet_libraries()
         torch.set_num_threads(self._threads)
-        return StageRunner(ray.get(self._prepared[0]), Cache(Path(self._cache)))
+        return StageRunner(ray.get(self._prepared[0]), Cache(*self._cache))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next job."""
         self._job = new_config
+        self._part = TrialRecord.from_json(new_config["part"]) if new_config["part"] else None
         return True
 
     def cleanup(self) -> None:
@@ -59,21 +74,47 @@ class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no ty
         gc.freeze()
 
     def step(self) -> dict[str, Any]:
-        """Run the job."""
+        """Run the job up to its next rung."""
         started = time.monotonic()
-        record = self._run(self._job)
-        return {"record": dataclasses.replace(record, seconds=time.monotonic() - started).to_json(), "done": True}
+        before = self._part
+        try:
+            record = self._run(self._job, before.rung if before else 0.0)
+        except StorageError as error:
+            return {"storage": str(error), "done": True}
+        record = dataclasses.replace(record, seconds=time.monotonic() - started)
+        if before is not None:
+            known = {stage.key for stage in before.stages}
+            stages = (*before.stages, *(stage for stage in record.stages if stage.key not in known))
+            seconds, logs = before.seconds + record.seconds, (*before.logs, *record.logs)
+            record = dataclasses.replace(record, stages=stages, seconds=seconds, logs=logs, curve={**before.curve, **record.curve})
+        self._part = record
+        return {"record": record.to_json(), "done": record.status != "ok" or record.rung >= 1}
 
-    def _run(self, job: dict[str, Any]) -> TrialRecord:
+    def _run(self, job: dict[str, Any], after: float) -> TrialRecord:
         from compressors.recipe import Recipe
 
-        common = TrialRecord(job["id"], job["recipe"], "ok", values=job["values"], baseline=job["baseline"], versions=dict(self._runner.prepared.versions))
+        rung = next(rung for rung in job["rungs"] if rung > after)
+        runner, replicate = self._runner, job["replicate"]
+        common = TrialRecord(
+            job["id"],
+            job["recipe"],
+            "ok",
+            values=job["values"],
+            baseline=job["baseline"],
+            rung=rung,
+            replicate=replicate,
+            versions=dict(runner.prepared.versions),
+        )
         try:
-            outcome = self._runner.run(Recipe.from_plain(job["recipe"]), split=job["split"])
+            outcome = runner.run(Recipe.from_plain(job["recipe"]), replicate=replicate, budget=rung, after=after, split=job["split"])
+        except StorageError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever happens in one trial is its record, and never ends the study
             status, reason = _failure(error)
-            return dataclasses.replace(common, status=status, reason=reason, stages=self._runner.stages, logs=self._runner.logs)
-        return dataclasses.replace(common, metrics=outcome.metrics, stages=outcome.stages, widths=outcome.widths, logs=outcome.logs, bounds=outcome.bounds)
+            return dataclasses.replace(common, status=status, reason=reason, stages=runner.stages, logs=runner.logs)
+        curve = {str(rung): {m.name: outcome.metrics[m.name].value for m in runner.prepared.task.quality}} if rung < 1 else {}
+        found = dataclasses.replace(common, metrics=outcome.metrics, stages=outcome.stages, widths=outcome.widths, logs=outcome.logs)
+        return dataclasses.replace(found, bounds=outcome.bounds, curve=curve, candidate=outcome.candidate, examples=outcome.examples)
 
 
 def _failure(error: Exception) -> tuple[Status, str]:

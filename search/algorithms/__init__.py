@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from evaluators.metric import Metric
 from search.algorithms.algorithm import Algorithm, Known, point_key
 from search.space import Space
@@ -27,4 +29,7 @@ def algorithm_named(name: str, space: Space, objectives: Sequence[Metric], seed:
         return GridSearch(space, seed)
     from search.algorithms.optuna_search import OptunaSearch
 
-    return OptunaSearch(space, objectives, "nsga2" if name == "nsga2" else "gp" if name == "gp" else "tpe", seed)
+    floor = None
+    if known is not None and np.isfinite(known.reference[-1]):
+        floor = known.quality, known.sign, -float(known.reference[-1])
+    return OptunaSearch(space, objectives, "nsga2" if name == "nsga2" else "gp" if name == "gp" else "tpe", seed, floor)

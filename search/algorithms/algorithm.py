@@ -30,6 +30,7 @@ class Known:
         reference: ``[costs + 1]``: the costs, then the quality with its sign turned, beyond which a point is of no use; NaN for a quality of which nothing is
             known beforehand.
         scale: ``[costs + 1]``: edge lengths of the box in which points count.
+        stages: what evaluating points takes, where points that share stages with earlier ones are cheap; see ``search.algorithms.stage_rule``.
     """
 
     costs: Callable[[Sequence[Mapping[str, Any]]], NDArray[np.float64]]
@@ -37,6 +38,7 @@ class Known:
     sign: Literal[1, -1]
     reference: NDArray[np.float64]
     scale: NDArray[np.float64]
+    stages: Callable[[list[dict[str, Any]]], Sequence[Sequence[tuple[str, float]]]] | None = None
 
 
 class Algorithm(ABC):

@@ -26,6 +26,8 @@ CandidateRule = Callable[[Candidate], bool]
 _Array = NDArray[np.float64]
 _PROBES = 512
 _MARGIN = 0.01
+_QUALITY = "quality"
+_HUGE = 1e9
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class _CostNames:
     all: tuple[str, ...]
 
     def resolve(self, name: str) -> tuple[str, Metric]:
+        if name == _QUALITY and name not in self.all:
+            return name, Metric(name, "", "max", "observed")
         if name not in self.all:
-            raise UserError(f"unknown cost {name!r}; accepted: {', '.join(self.all) or 'none'}{near_miss(name, self.all)}")
+            raise UserError(f"unknown cost {name!r}; accepted: {', '.join((*self.all, _QUALITY))}{near_miss(name, (*self.all, _QUALITY))}")
         return name, Metric(name, "", "min", "exact")
 
 
@@ -67,7 +71,8 @@ class CostProblem:
     Attributes:
         space: of candidates.
         function: costs of a list of candidates by name, each ``[candidates]``, smaller is better.
-        constraints: expressions over costs such as ``"size <= 0.4"``, or functions of one candidate that say whether it is allowed.
+        constraints: expressions over costs such as ``"size <= 0.4"``, lower bounds of the quality such as ``"quality >= 0.9"``, or functions of one candidate
+            that say whether it is allowed.
         seed: of the candidates that are looked at to learn the costs' names and ranges.
     """
 
@@ -96,7 +101,27 @@ class CostProblem:
         for constraint in parsed:
             if constraint.names_baseline:
                 raise UserError(f"constraints: {constraint.text!r} compares with 'baseline', which only experiments have; accepted: costs and numbers")
+            if constraint.observed and len(constraint.names) > 1:
+                raise UserError(f"constraints: {constraint.text!r} names quality beside costs; accepted: either")
         return parsed, [rule for rule in self.constraints if callable(rule)]
+
+    @cached_property
+    def floor(self) -> float:
+        """Quality below which a candidate is of no use; NaN where no constraint says so.
+
+        Raises:
+            UserError: a constraint on quality is no lower bound.
+        """
+        bounds = [c for c in self._rules[0] if c.observed]
+        if not bounds:
+            return float("nan")
+        for constraint in bounds:
+            if not constraint.satisfied({_QUALITY: _HUGE}) or constraint.satisfied({_QUALITY: -_HUGE}):
+                raise UserError(f"constraints: {constraint.text!r} is no lower bound of the quality; accepted: such as 'quality >= 0.9'")
+        low, high = -_HUGE, _HUGE
+        while low < (middle := (low + high) / 2) < high:
+            low, high = (low, middle) if all(c.satisfied({_QUALITY: middle}) for c in bounds) else (middle, high)
+        return high
 
     def prices(self, candidates: Sequence[Mapping[str, Any]]) -> _Array:
         """``[candidates, costs]``; a row of NaN where a constraint is broken.
@@ -112,7 +137,7 @@ class CostProblem:
             raise UserError(f"costs: returned {', '.join(costs) or 'nothing'} where it returned {', '.join(self.names) or 'nothing'} before")
         parsed, callables = self._rules
         allowed = np.ones(len(points), dtype=np.bool_)
-        for constraint in parsed:
+        for constraint in (c for c in parsed if not c.observed):
             allowed &= constraint.satisfied(costs)
         for i in np.flatnonzero(allowed):
             allowed[i] = all(rule(points[i]) for rule in callables)
@@ -126,14 +151,27 @@ class CostProblem:
         return np.asarray(np.isfinite(self.prices(candidates)).all(axis=1))
 
     def box(self) -> tuple[_Array, _Array]:
-        """Reference and scale of the costs, ``[costs]`` each: from the highest to the lowest among random candidates, feasible ones where there are any."""
+        """Reference and scale of the costs, ``[costs]`` each: from the highest to the lowest that were found, feasible ones where there are any."""
         prices = self.prices(self._probes)
         kept = prices[np.isfinite(prices).all(axis=1)]
         table = kept if len(kept) > 1 else np.column_stack(list(self._called(self._probes).values()) or [np.zeros((_PROBES, 0))])
         span = np.ptp(table, axis=0)
         span = np.where(span > 0, span, np.maximum(np.abs(table.max(axis=0)), 1.0))
+        # Random candidates miss the corner where nothing is saved, and gains are counted from there.
+        dearest = table.max(axis=0) if len(kept) < 2 else np.array([self._climbed(i, prices) for i in range(len(self.names))])
         # The dearest candidate has the best quality there is, so that it counts a little, too.
-        return table.max(axis=0) + _MARGIN * span, (1 + _MARGIN) * span
+        return dearest + _MARGIN * span, dearest - table.max(axis=0) + (1 + _MARGIN) * span
+
+    def _climbed(self, cost: int, prices: _Array) -> float:
+        """The highest that a cost becomes from the dearest random candidate on, one dimension at a time."""
+        at = int(np.nanargmax(prices[:, cost]))
+        candidate, highest = self._probes[at], float(prices[at, cost])
+        for dimension in (*self.space.dimensions, *self.space.dimensions):
+            moved = [{**candidate, dimension.name: corner} for corner in dimension.corners]
+            found = np.where(np.isfinite(column := self.prices(moved)[:, cost]), column, -np.inf)
+            if found.max() > highest:
+                candidate, highest = moved[int(np.argmax(found))], float(found.max())
+        return highest
 
     def _called(self, points: list[Candidate]) -> dict[str, _Array]:
         returned = self.function([dict(point) for point in points])

@@ -60,7 +60,7 @@ def fitted(features: _Array, values: _Array, variance: _Array, start: _Array | N
         features: as there; where points are many, hyperparameters are fitted to the latest and an even choice of the rest.
         values: as there.
         variance: as there.
-        start: where to start from, None for the priors' typical values.
+        start: where to start from as well, such as the maximum for fewer points.
     """
     count, dimensions = features.shape
     if count > _MOST:
@@ -71,32 +71,32 @@ def fitted(features: _Array, values: _Array, variance: _Array, start: _Array | N
     usual = _NOISE_KNOWN if (known > 0).all() else _NOISE_MEAN
     typical = np.append(np.full(dimensions, 2.0**0.5 + 0.5 * np.log(max(dimensions, 1))), usual)
     width = np.append(np.full(dimensions, _SCALE_DEVIATION), _NOISE_DEVIATION)
-    squares = (features[:, None, :] - features[None, :, :]) ** 2
 
     def loss(theta: _Array) -> tuple[float, _Array]:
-        inverse = np.exp(-2 * theta[:-1])
-        distance = np.sqrt(np.maximum(squares @ inverse, 0.0))
+        seen = features / np.exp(theta[:-1])
+        distance = _distances(seen, seen)
         decay = np.exp(-_SQRT5 * distance)
-        kernel = (1 + _SQRT5 * distance + 5 / 3 * distance**2) * decay
         noise = np.exp(theta[-1])
+        kernel = (1 + _SQRT5 * distance + 5 / 3 * distance**2) * decay
         try:
             factor = cholesky(kernel + np.diag(known + noise + _JITTER), lower=True)
         except np.linalg.LinAlgError:
             return 1e10, np.zeros_like(theta)
         weights = cho_solve((factor, True), y)
-        # Derivative of the negative logarithm of the likelihood by the kernel matrix.
+        # Derivatives of the negative logarithm of the likelihood: by the kernel matrix, then by half of the squared distances.
         slope = 0.5 * (cho_solve((factor, True), np.eye(len(y))) - np.outer(weights, weights))
-        by_distance = slope * (5 / 3) * (1 + _SQRT5 * distance) * decay
-        gradient = np.append(np.einsum("ij,ijk->k", by_distance, squares) * inverse, noise * np.trace(slope))
+        pull = slope * (5 / 3) * (1 + _SQRT5 * distance) * decay
+        by_length = 2 * (seen * (pull.sum(axis=1)[:, None] * seen - pull @ seen)).sum(axis=0)
         away = (theta - typical) / width
         value = 0.5 * y @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
-        return float(value), gradient + away / width
+        return float(value), np.append(by_length, noise * np.trace(slope)) + away / width
 
     bounds = [(-4.0, 6.0)] * dimensions + [(-12.0, 0.0)]
     # The prior's mode asks for longer scales than data of a few dozen points support: start a little shorter.
-    first = np.append(np.full(dimensions, 0.5 * np.log(max(dimensions, 1))), usual) if start is None else start
-    found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS})
-    theta: _Array = np.asarray(found.x, dtype=np.float64)
+    shorter = np.append(np.full(dimensions, 0.5 * np.log(max(dimensions, 1))), usual)
+    starts = [shorter] if start is None else [shorter, start]
+    found = [minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS}) for first in starts]
+    theta: _Array = np.asarray(min(found, key=lambda result: result.fun).x, dtype=np.float64)
     return theta
 
 

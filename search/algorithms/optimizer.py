@@ -22,30 +22,27 @@ from search.algorithms import algorithm_named
 from search.algorithms.algorithm import Known, point_key
 from search.algorithms.cost_problem import CandidateRule, CostFunction, CostProblem, flat_space
 from search.algorithms.known_cost import KnownCostSearch
-from search.algorithms.random_search import drawn
+from search.algorithms.screening import Screened
+from search.algorithms.stage_rule import Stages
 
 __all__ = ["Optimizer", "optimizer"]
 
 Name = Literal["auto", "random", "nsga2", "tpe", "gp", "grid"]
-_ATTEMPTS = {"gp": 3}
-"""Proposals of a peer that are looked at until a random candidate is taken: Optuna's GP is slow, and proposes again what was refused."""
-_MOST_ATTEMPTS = 100
-_VERSION = 1
+_VERSION = 2
 
 
 class Optimizer:
     """Proposes candidates that are new and feasible, and learns from what came of them. Made by ``compareto.optimizer``."""
 
-    def __init__(self, algorithm: Name, problem: CostProblem, seed: int) -> None:
+    def __init__(self, algorithm: Name, problem: CostProblem, seed: int, stages: Stages | None = None) -> None:
         self._name, self._problem, self._seed = algorithm, problem, seed
-        self._known: dict[str, list[float] | None] = {}
         self._asked: set[str] = set()
         self._log: list[list[Any]] = []
-        self._draws = 0
         reference, scale = problem.box()
-        known = Known(problem.prices, 0, 1, np.append(reference, np.nan), np.append(scale, 1.0))
+        known = Known(problem.prices, 0, 1, np.append(reference, -problem.floor), np.append(scale, 1.0), stages)
         metrics = [Metric("quality", "", "max", "observed"), *(Metric(name, "", "min", "exact") for name in problem.names)]
         self._algorithm = algorithm_named(algorithm, problem.space, metrics, seed, known)
+        self._search = Screened(self._algorithm, algorithm, problem.space, self._is_new, lambda points: problem.feasible(points).tolist(), seed)
 
     def ask(self, n: int = 1) -> list[dict[str, Any]]:
         """``n`` candidates; fewer where no more are found that are new and keep every constraint.
@@ -87,8 +84,7 @@ class Optimizer:
         objectives = [float(quality), *costs.tolist()] if quality is not None and usable else None
         self._log.append(["tell", point, None if quality is None else float(quality), None if std is None else float(std)])
         self._asked.add(point_key(point))
-        self._known[point_key(point)] = objectives
-        self._algorithm.tell(point, objectives, std)
+        self._search.tell(point, objectives, std)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next candidates depend on, as plain data for JSON; the problem itself is not in it."""
@@ -120,27 +116,24 @@ class Optimizer:
 
     def _next(self) -> dict[str, Any] | None:
         size = self._problem.space.size
-        if size is not None and len(self._asked) >= size:
-            return None
-        known = isinstance(self._algorithm, KnownCostSearch)
-        for _ in range(1 if known else _ATTEMPTS.get(self._name, _MOST_ATTEMPTS)):
-            candidate = self._algorithm.ask()
-            if point_key(candidate) not in self._asked and self._problem.feasible([candidate])[0]:
-                return candidate
-            # What was evaluated already is told again, as from a cache; what breaks a constraint is not.
-            self._algorithm.tell(candidate, self._known.get(point_key(candidate)))
-        return None if known else self._drawn()
+        return None if size is not None and len(self._asked) >= size else self._search.ask()
 
-    def _drawn(self) -> dict[str, Any] | None:
-        self._draws += 1
-        rng = np.random.default_rng([self._seed, 2, self._draws])
-        return drawn(self._problem.space, lambda points: self._problem.feasible(points).tolist(), lambda point: point_key(point) not in self._asked, rng)
+    def _is_new(self, candidate: Mapping[str, Any]) -> bool:
+        return point_key(candidate) not in self._asked
 
     def _dimensions(self) -> list[list[Any]]:
         return [[d.name, d.kind, list(d.choices), d.low, d.high] for d in self._problem.space.dimensions]
 
 
-def optimizer(algorithm: str, space: Mapping[str, Any], costs: CostFunction, constraints: Sequence[str | CandidateRule] = (), seed: int = 0) -> Optimizer:
+def optimizer(
+    algorithm: str,
+    space: Mapping[str, Any],
+    costs: CostFunction,
+    constraints: Sequence[str | CandidateRule] = (),
+    seed: int = 0,
+    *,
+    stages: Stages | None = None,
+) -> Optimizer:
     """Search for the candidates with the best quality at every cost, where costs are known before anything is evaluated.
 
     Args:
@@ -149,8 +142,11 @@ def optimizer(algorithm: str, space: Mapping[str, Any], costs: CostFunction, con
             ``{"loguniform": [a, b]}`` or ``{"int": [a, b]}``.
         costs: takes a list of candidates and returns ``{name: array}``, ``[candidates]`` each, all to be minimised. Gains are measured on the scale that it
             returns: return logarithms where ratios matter.
-        constraints: what every candidate keeps: expressions over costs such as ``"size <= 0.4"``, or functions of a candidate that say whether it is allowed.
+        constraints: what every candidate keeps: expressions over costs such as ``"size <= 0.4"``, or functions of a candidate that say whether it is allowed;
+            and ``"quality >= 0.9"``, below which a candidate may be evaluated, but is of no use.
         seed: of everything random.
+        stages: takes a list of candidates and returns of each its stages, ``[(what it computes, cost), ...]``, where what was computed for one that was
+            evaluated is free for others: ``auto`` then takes cheap variants of those where they promise enough. For budgets of cost, not of evaluations.
 
     Raises:
         UserError: an unknown algorithm, a malformed range or constraint, or costs that are not finite or not one for each candidate.
@@ -161,7 +157,9 @@ def optimizer(algorithm: str, space: Mapping[str, Any], costs: CostFunction, con
         raise UserError(f"seed {seed!r} is not accepted; accepted: an integer of at least 0")
     if not callable(costs):
         raise UserError(f"costs: expected a function of a list of candidates, got {type(costs).__name__}")
+    if stages is not None and not callable(stages):
+        raise UserError(f"stages: expected a function of a list of candidates, got {type(stages).__name__}")
     if isinstance(constraints, str) or callable(constraints):
         constraints = (constraints,)
     name: Name = algorithm  # type: ignore[assignment]  # checked above
-    return Optimizer(name, CostProblem(flat_space(space), costs, tuple(constraints), seed), seed)
+    return Optimizer(name, CostProblem(flat_space(space), costs, tuple(constraints), seed), seed, stages)

@@ -21,13 +21,16 @@ class OptunaSearch(Algorithm):
         objectives: with their directions.
         sampler: ``nsga2`` (population 16, for budgets of dozens), ``tpe`` or ``gp``.
         seed: of the sampler.
+        floor: position of the observed objective, its sign, and what its value with that sign must reach: a constraint for the sampler. None without one.
     """
 
-    def __init__(self, space: Space, objectives: Sequence[Metric], sampler: Literal["nsga2", "tpe", "gp"], seed: int) -> None:
+    def __init__(
+        self, space: Space, objectives: Sequence[Metric], sampler: Literal["nsga2", "tpe", "gp"], seed: int, floor: tuple[int, int, float] | None = None
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._space = space
+        self._space, self._floor = space, floor
         with warnings.catch_warnings():
             # Multivariate TPE is marked experimental; it is what Optuna recommends for dependent dimensions.
             warnings.simplefilter("ignore")
@@ -83,6 +86,9 @@ class OptunaSearch(Algorithm):
             if objectives is None:
                 self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
             else:
+                if self._floor is not None:
+                    position, sign, least = self._floor
+                    trial.set_constraint("quality", least - sign * objectives[position])
                 self._study.tell(trial, list(objectives))
 
     def _parameters(self, values: Mapping[str, Any]) -> dict[str, Any]:

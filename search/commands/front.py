@@ -15,7 +15,7 @@ def register(subparsers: Subparsers) -> None:
         subparsers, "front", run, "show the Pareto front of a study", "compareto front quickstart --by accuracy,size_bytes --where 'accuracy >= baseline - 1%'"
     )
     parser.add_argument("study", metavar="STUDY", help="a study's name or folder")
-    parser.add_argument("--device", metavar="D", help="the front on this device of the experiment")
+    parser.add_argument("--device", metavar="D", help="the front on this device; one that was not in the study is priced now")
     parser.add_argument("--by", metavar="M,M", help="metrics to trade, instead of the experiment's objectives")
     parser.add_argument("--where", metavar="EXPR", help="only points that keep this, such as 'latency_ms@raspberry-pi-5 <= 10 and size_bytes <= 1MB'")
     parser.add_argument("--pick", metavar="EXPR", help="one point: knee, 'min METRIC' or 'max METRIC', each with 'where ...'")
@@ -28,14 +28,15 @@ def run(args: argparse.Namespace) -> int:
     from search.results import Results
 
     results = Results.load(args.study)
+    if args.device:
+        results = results.on(args.device)
     metrics = [name.strip() for name in args.by.split(",") if name.strip()] if args.by else []
     if args.device and metrics:
         metrics = [f"{name}@{args.device}" if results.needs_device(name) else name for name in metrics]
-    device = args.device if not metrics else None
-    frame = results.front(*metrics, device=device, where=args.where, baselines=args.pick is None, everything=args.format != "table")
+    frame = results.front(*metrics, where=args.where, baselines=args.pick is None, everything=args.format != "table")
     picked = None
     if args.pick is not None:
-        picked = results.pick(args.pick, *metrics, device=device, where=args.where)
+        picked = results.pick(args.pick, *metrics, where=args.where)
         attributes = frame.attrs
         frame = frame[frame["id"] == picked]
         frame.attrs = attributes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from search.commands.arguments import Subparsers, add_command
@@ -14,6 +15,7 @@ def register(subparsers: Subparsers) -> None:
     """Add the command."""
     parser = add_command(subparsers, "report", run, "write a study as one self-contained page", "compareto report quickstart -o report.html")
     parser.add_argument("study", metavar="STUDY", help="a study's name or folder")
+    parser.add_argument("--device", metavar="D", help="the page of the front on this device; one that was not in the study is priced now")
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help="report.html, or a picture of the front if it ends in .svg (default: report.html in the study)"
     )
@@ -27,7 +29,10 @@ def run(args: argparse.Namespace) -> int:
 
     results = Results.load(args.study)
     assert results.folder is not None
-    output: Path = args.output or results.folder / "report.html"
+    folder, name = results.folder, "report.html"
+    if args.device:
+        results, name = results.on(args.device), f"report-{re.sub(r'[^A-Za-z0-9.+-]', '-', args.device)}.html"
+    output: Path = args.output or folder / name
     if output.suffix not in (".html", ".svg"):
         raise UserError(f"cannot write {str(output)!r}; accepted: a file that ends in .html or .svg")
     text = picture(results) if output.suffix == ".svg" else render(results)

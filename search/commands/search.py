@@ -22,9 +22,12 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--trials", type=int, metavar="N", help="budget in recipes trained, instead of the experiment's budget")
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the experiment's seed")
     parser.add_argument("--address", metavar="ADDR", help="run on an existing Ray cluster, such as 127.0.0.1:6379 or auto")
-    parser.add_argument("--storage", metavar="PATH", default="studies", help="folder of studies (default: studies)")
+    parser.add_argument("--storage", metavar="PLACE", default="studies", help="folder or URI of studies (default: studies)")
+    parser.add_argument("--cache", metavar="PLACE", help="folder or URI of computed stages (default: COMPARETO_CACHE, else ~/.cache/compareto)")
     parser.add_argument("--name", metavar="NAME", help="the study's name (default: EXPERIMENT-TIMESTAMP)")
     parser.add_argument("--resume", action="store_true", help="continue the study of this name")
+    parser.add_argument("--from", dest="source", metavar="STUDY", help="take over the trials of another study of the same model and data")
+    parser.add_argument("--replay", metavar="STUDY", help="repeat the proposals of a study of the same space in their order, and say which metrics differ")
     parser.add_argument("--no-verify", action="store_true", help="do not export the points of the front and measure them again at the end")
     parser.add_argument("--keep-artifacts", action="store_true", help="keep the artifacts of the front's points, in the study's folder under artifacts")
 
@@ -47,5 +50,15 @@ def run(args: argparse.Namespace) -> int:
 
     from search.study import Study
 
-    Study(experiment, storage=args.storage, name=args.name, resume=args.resume, address=args.address, keep_artifacts=args.keep_artifacts).run()
+    Study(
+        experiment,
+        storage=args.storage,
+        name=args.name,
+        resume=args.resume,
+        address=args.address,
+        keep_artifacts=args.keep_artifacts,
+        cache=args.cache,
+        source=args.source,
+        replay=args.replay,
+    ).run()
     return 0

@@ -57,6 +57,8 @@ const detail = () => {
   card.append(head);
   if (p.verification) for (const reason of p.verification.reasons) card.append(el("p", { class: "reason" }, `${demoted(p) ? "Does not count: " : ""}${reason}`));
   if (p.summary) card.append(el("p", {}, p.summary));
+  if (p.tied.length) card.append(el("p", { class: "muted" }, `Tied: no better, as far as a t test can tell, than ${p.tied.join(", ")}, which cost${p.tied.length === 1 ? "s" : ""} less.`));
+  if (p.seeds) for (const reason of p.seeds.failed) card.append(el("p", { class: "reason" }, `Unstable: ${reason}`));
   if (p.dominates.length) card.append(el("p", { class: "muted" }, `Better than ${p.dominates.join(", ")} in every objective, or equal.`));
   if (p.status === "ok" && !p.feasible) card.append(el("p", { class: "muted" }, "Breaks a constraint of the experiment."));
   const list = el("dl");
@@ -67,6 +69,7 @@ const detail = () => {
     const range = spread(m, e);
     const seen = found(p, full(m.name));
     const line = el("dd", {}, figure(m, e[0]), el("small", {}, range ? ` ${range}` : ""), note);
+    if (p.seeds && p.seeds.count > 1 && m.name in p.seeds.mean) line.append(el("br"), el("small", {}, `mean of ${p.seeds.count} seeds ${figure(m, p.seeds.mean[m.name])}`));
     if (seen !== undefined) line.append(el("br"), el("small", {}, `found ${figure(m, seen)}`));
     list.append(el("dt", {}, words(m.name)), line);
   }
@@ -111,6 +114,8 @@ const frontTable = () => {
     const first = el("td", { class: "name", "data-label": "id" }, p.baseline ?? id);
     if (p.baseline !== null) first.append(el("span", { class: "badge warm" }, "baseline"));
     if (p.knee) first.append(el("span", { class: "badge" }, "knee"));
+    if (p.tied.length) first.append(el("span", { class: "badge", title: `no better, as far as a t test can tell, than ${p.tied.join(", ")}, which cost less` }, "tied"));
+    if (p.seeds && p.seeds.failed.length) first.append(el("span", { class: "badge regressed", title: p.seeds.failed.join("; ") }, "unstable"));
     if (p.verification) first.append(verdict(p));
     row.append(first);
     for (const name of data.objectives) {
@@ -132,6 +137,7 @@ const frontTable = () => {
   table.append(el("thead", {}, head), body);
   const runtime = data.points.find((p) => p.verification)?.verification.runtime;
   $("verified").textContent = runtime ? `Points of the front were exported and measured again in ${runtime}: what was found stands below what is promised. Latency on devices that were not at hand stays as predicted.` : "";
+  for (const line of data.fronts) $("fronts").append(el("li", {}, line));
   $("settings").textContent = data.settings ? `Recipes show ${data.settings}.` : "";
 };
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import yaml
 
 from compressors.errors import UserError
@@ -15,9 +16,10 @@ from compressors.recipe import Recipe
 from evaluators.metric import Estimate
 from search.figures import short_name
 from search.front_formats import brief, brief_heading, varied_settings
+from search.front_summary import front_summaries, spread_lines, tied_lines
 from search.record import TrialRecord
 from search.report.picture import picture
-from search.results import Results
+from search.results import Results, Split
 
 __all__ = ["render"]
 
@@ -48,7 +50,10 @@ def page_data(results: Results) -> dict[str, Any]:
     rows = {row["id"]: row for row in front.to_dict("records")}
     varied = varied_settings(results.records)
     # Only published points have figures on `report`; the others are judged on what the search saw.
-    kept = [any(results.feasible([r], "report" if r.report and results.split() == "report" else "search")) for r in results.records]
+    kept = np.zeros(len(results.records), dtype=np.bool_)
+    for split, published in (("report", True), ("search", False)):
+        chosen = [i for i, r in enumerate(results.records) if bool(r.report) == published]
+        kept[chosen] = results.feasible([results.records[i] for i in chosen], cast("Split", split))
     objectives = [name for name, _ in results.objectives()]
     volumes = [results.hypervolume(which=which) for which in ("front", "baselines")]
     return {
@@ -60,6 +65,7 @@ def page_data(results: Results) -> dict[str, Any]:
         "points": [_point(results, r, rows.get(r.id), bool(keeps), varied) for r, keeps in zip(results.records, kept, strict=True)],
         "order": list(rows),
         "settings": brief_heading(results.records),
+        "fronts": [*front_summaries(results), *tied_lines(rows.values()), *spread_lines(results)],
         "statuses": results.statuses(),
         "hypervolume": [v if v == v else None for v in volumes],
         "summary": results.summary() if results.records else "",
@@ -91,11 +97,13 @@ def _point(results: Results, record: TrialRecord, row: Any, feasible: bool, vari
         "status": record.status,
         "reason": record.reason,
         "metrics": _estimates(record.metrics),
-        "report": _estimates({n: e for n, e in record.report.items() if short_name(n) in observed}),
+        "report": _estimates({n: results.estimate(record, n, "report") for n in record.report if short_name(n) in observed}),
         "feasible": feasible,
         "onFront": bool(row is not None and row["on_front"]),
         "knee": bool(row is not None and row["knee"]),
         "dominates": list(row["dominates"]) if row is not None else [],
+        "tied": list(row["tied"]) if row is not None else [],
+        "seeds": _seeds(results, record),
         "brief": f"baseline {record.baseline}" if record.baseline else brief(record.recipe, varied),
         "recipe": yaml.safe_dump(_without_defaults(record.recipe), sort_keys=False, width=100) if record.recipe else "[]  # the uncompressed model\n",
         "widths": [[axis, before, after] for axis, (before, after) in record.widths.items()],
@@ -105,6 +113,11 @@ def _point(results: Results, record: TrialRecord, row: Any, feasible: bool, vari
         "summary": results.summary(record.id) if record.status == "ok" else "",
         "verification": _verification(results, record),
     }
+
+
+def _seeds(results: Results, record: TrialRecord) -> dict[str, Any] | None:
+    found = results.seeds(record)
+    return None if found is None else {"count": found.count, "mean": found.mean, "failed": list(found.failed)}
 
 
 def _verification(results: Results, record: TrialRecord) -> dict[str, Any] | None:

@@ -38,8 +38,7 @@ def picture(results: Results, *metrics: str) -> str:
     if len(chosen) < 2:
         raise UserError(f"a picture needs two metrics; the experiment has one objective, {chosen[0][0]}")
     split = results.split()
-    traded = chosen if metrics else results.objectives()
-    frame = results.front(*(name for name, _ in traded), baselines=True)
+    frame = results.front(*metrics, baselines=True)
     points = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
     points = [point for point in points if all(math.isfinite(point[name]) for name, _ in chosen)]
     if not points:

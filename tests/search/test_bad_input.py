@@ -262,12 +262,11 @@ class Quiet(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_something_else_than_a_cluster_answers(experiment: Path, capsys: pytest.CaptureFixture[str], scheme: str) -> None:
+def test_something_else_than_a_cluster_answers(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with HTTPServer(("127.0.0.1", 0), Quiet) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        message = refused(capsys, *searching(experiment, "--address", f"{scheme}127.0.0.1:{server.server_port}"))
+        message = refused(capsys, *searching(experiment, "--address", f"127.0.0.1:{server.server_port}"))
         thread.join()
     assert "what answers there is not Ray" in message
     assert not (experiment.parent / "studies").exists()

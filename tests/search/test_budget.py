@@ -1,10 +1,12 @@
 """Budgets end a search: over a pool that runs nothing but keeps two jobs under way, as Ray does."""
 
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +16,7 @@ from search.experiment import Experiment
 from search.ledger import Ledger
 from search.progress import Progress
 from search.record import StageRecord, Status, TrialRecord
+from search.searching import LATER, Search
 from search.settings import SearchSpec
 from search.study import Study
 
@@ -35,6 +38,8 @@ def trial(number: int = 1, *, cached: str = "", status: Status = "ok", stages: s
         (trial(stages="prune evaluate", cached="prune"), 1.0),
         (trial(stages="evaluate"), 1.0),
         (trial(stages="score evaluate", cached="evaluate"), 0.0),
+        (replace(trial(status="stopped"), rung=0.25), 0.25),
+        (replace(trial(status="stopped", cached="prune distill evaluate"), rung=0.25), 0.0),
         (trial(status="diverged", stages="prune"), 1.0),
         (trial(status="out-of-memory", stages=""), 1.0),
         (trial(status="infeasible", stages=""), 0.0),
@@ -50,19 +55,33 @@ def test_hours_are_of_the_whole_study() -> None:
     fresh = Budget(spec, [], 2, lambda: now)
     resumed = Budget(spec, [trial(seconds=3600), trial(seconds=1800)], 2, lambda: now)
     now += 899
-    assert (fresh.state([], 0), resumed.state([], 0)) == ("open", "open")
+    assert (fresh.state(0), resumed.state(0)) == ("open", "open")
     now += 1
-    assert (fresh.state([], 0), resumed.state([], 0)) == ("open", "spent")
+    assert (fresh.state(0), resumed.state(0)) == ("open", "spent")
     now += 2700
-    assert fresh.state([], 1) == "spent"
+    assert fresh.state(1) == "spent"
 
 
 def test_a_cost_that_is_not_known_yet_is_waited_for() -> None:
-    budget = Budget(SearchSpec(cost=3), [], 2)
-    assert budget.state([trial(), trial()], 0) == "open"
-    assert budget.state([trial(), trial()], 1) == "undecided"
-    assert budget.state([trial(), trial(), trial(cached="prune distill")], 0) == "open"
-    assert budget.state([trial(), trial(), trial()], 1) == "spent"
+    def budget(*records: TrialRecord) -> Budget:
+        return Budget(SearchSpec(cost=3), records, 2)
+
+    assert budget(trial(), trial()).state(0) == "open"
+    assert budget(trial(), trial()).state(1) == "undecided", "all of the one under way may be found in the cache"
+    assert budget(trial(), trial(), trial()).state(1) == "spent"
+    assert budget(trial()).state(2) == "undecided"
+    assert budget(trial(), trial(cached="prune distill")).state(1) == "undecided"
+    assert budget(trial(), trial(), trial(cached="prune distill")).state(0) == "spent", "another may cost 1"
+
+
+def test_trials_that_wait_have_cost_their_part() -> None:
+    budget = Budget(SearchSpec(cost=3), [trial()], 2)
+    assert budget.state(0, [0.25, 0.25]) == "open"
+    assert budget.state(0, [0.25, 0.25, 0.6]) == "spent"
+    assert budget.state(0, [0.25, 0.6], part=0.25) == "open", "going on from there costs what is left of its 1"
+    counted = Budget(SearchSpec(trials=3), [trial()], 2)
+    assert counted.state(1, [0.25]) == "spent"
+    assert counted.state(1, [], part=0.25) == "open", "it was counted when it began"
 
 
 def searched(folder: Path, pool: "TwoAtATime", budget: str, *, resume: bool = False) -> list[str]:
@@ -71,7 +90,7 @@ def searched(folder: Path, pool: "TwoAtATime", budget: str, *, resume: bool = Fa
     ledger = (Ledger.resume if resume else Ledger.create)(folder, experiment)
     baseline = TrialRecord("baseline-fp32", [], "ok", baseline="fp32", metrics=trial().metrics)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.study.Budget", lambda *details: Budget(*details, clock=lambda: pool.now))
+        patch.setattr("search.study.Budget", lambda *details, **more: Budget(*details, **more, clock=lambda: pool.now))
         patch.setattr("search.study.Proposals", Always)
         study = Study(experiment, storage=folder.parent)
         study._search(ledger, cast("Any", None), cast("Any", pool), [baseline, *ledger.records()], Progress(None))
@@ -84,31 +103,31 @@ class TwoAtATime:
     """A pool whose trials end as ``outcomes`` say, the oldest first, one every ten minutes."""
 
     workers = 2
-    LATER: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, outcomes: Callable[[int], TrialRecord]) -> None:
         self.outcomes, self.now, self.most = outcomes, 0.0, 0
 
-    def run(self, next_job: Callable[[], Any], on_record: Callable[[TrialRecord], None]) -> None:
+    def run(self, work: Search) -> None:
         running: deque[str] = deque()
         finished = False
         while running or not finished:
-            job = next_job() if not finished and len(running) < self.workers else self.LATER
+            job = work.next_job() if not finished and len(running) < self.workers else LATER
             finished = finished or job is None
             if job:
                 running.append(job["id"])
                 self.most = max(self.most, len(running))
             elif running:
                 self.now += 600
-                on_record(self.outcomes(int(running.popleft())))
+                work.ended(self.outcomes(int(running.popleft())))
             else:
-                assert finished, "asked to wait with nothing under way"
+                time.sleep(0.001)  # the next proposal is being made
 
 
 class Always:
     """Proposals without end."""
 
     screened = 0
+    known = None
 
     def __init__(self, *details: object) -> None:
         self._count = itertools.count()
@@ -116,7 +135,7 @@ class Always:
     def next(self) -> tuple[dict[str, Any], list[Any]]:
         return {"x": next(self._count)}, []
 
-    def tell(self, record: TrialRecord) -> None:
+    def tell(self, record: TrialRecord, expected: object = None) -> None:
         """Learn nothing."""
 
 
@@ -128,8 +147,8 @@ class Always:
         ("search.hours=1", trial, 7),  # two under way, one ending every ten minutes: the seventh starts at 50 minutes
         ("search.cost=4", trial, 4),
         ("search.cost=4", lambda i: trial(i, status="diverged", stages=""), 4),
-        ("search.cost=4", lambda i: trial(i, cached="prune distill" if i % 2 else ""), 8),
-        ("search.cost=0.5", trial, 1),
+        ("search.cost=4", lambda i: trial(i, cached="prune distill" if i % 2 else ""), 6),
+        ("search.cost=1", trial, 1),
     ],
 )
 def test_each_budget_ends_a_search(tmp_path: Path, budget: str, outcomes: Callable[[int], TrialRecord], ended: int) -> None:

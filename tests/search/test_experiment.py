@@ -87,7 +87,10 @@ def test_one_budget_at_a_time() -> None:
         (changed(data__datset=1), "data.datset: unknown key 'datset'"),
         (changed(search__trials="many"), "search.trials: 'many' is not accepted; accepted: a valid integer"),
         (changed(search__trials=0), "search.trials: 0 is not accepted; accepted: greater than 0"),
-        (changed(search__algorithm="nsga"), "search.algorithm: 'nsga' is not accepted; accepted: 'auto', 'nsga2', 'tpe' or 'random'; did you mean 'nsga2'?"),
+        (
+            changed(search__algorithm="nsga"),
+            "search.algorithm: 'nsga' is not accepted; accepted: 'auto', 'random', 'grid', 'nsga2', 'tpe' or 'gp'; did you mean 'nsga2'?",
+        ),
         (changed(workload__batch="big"), "workload.batch: 'big' is not accepted"),
         (
             changed(recipe__0__prune__ratio={"channels": {"uniform": [0.8, 0.0]}}),

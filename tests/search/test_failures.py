@@ -65,7 +65,7 @@ EXPERIMENT = {
         {"distill": {"steps": 1}},
         {"quantize": {"weight_bits": 8}},
     ],
-    "search": {"trials": 50, "algorithm": "random", "workers": 1},
+    "search": {"trials": 50, "algorithm": "random", "workers": 1, "replicates": 0},
 }
 
 

@@ -27,7 +27,7 @@ def test_the_gradient_is_that_of_the_loss(monkeypatch):
 
     def check(loss, start, **_):
         checked.append(np.abs(loss(start)[1] - approx_fprime(start, lambda t: loss(t)[0], 1e-6)).max())
-        return type("Result", (), {"x": start})
+        return type("Result", (), {"x": start, "fun": 0.0})
 
     monkeypatch.setattr(gaussian_process, "minimize", check)
     fitted(*data(12, 0.1), np.full(12, 0.01))

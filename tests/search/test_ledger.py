@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -7,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from compressors.errors import UserError
+from compressors.errors import StorageError, UserError
 from evaluators.metric import Estimate
 from search.experiment import Experiment
+from search.job import Job, new_job
 from search.ledger import Ledger
 from search.record import TrialRecord
 
 
-def job(trial: str) -> dict[str, object]:
-    return {"id": trial, "recipe": [{"prune": {"ratio": 0.5}}], "values": {"prune.ratio": 0.5}, "baseline": None, "split": "search"}
+def job(trial: str) -> Job:
+    return new_job(trial, [{"prune": {"ratio": 0.5}}], values={"prune.ratio": 0.5})
 
 
 def ended(trial: str) -> TrialRecord:
@@ -163,5 +165,55 @@ def test_a_corrupt_experiment_is_named(folder: Path, experiment: Experiment, tex
 
 def test_an_unwritable_place_is_one_clear_error(tmp_path: Path, experiment: Experiment) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write the study .*: Not a directory"):
+    with pytest.raises(StorageError, match=r"cannot write the study .*: Not a directory"):
         Ledger.create(tmp_path / "file" / "mine", experiment)
+
+
+def test_a_record_that_finds_no_space_leaves_the_job_under_way(folder: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger.create(folder, experiment)
+    ledger.start(job("0001"))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match=r"cannot write the study .*mine: No space left on device; .* --resume"):
+            ledger.finish(ended("0001"))
+    assert [p.name for p in (folder / "records").iterdir()] == []
+    assert ledger.pending() == [job("0001")]
+    ledger.finish(ended("0001"))
+    assert [r.id for r in ledger.records()] == ["0001"]
+    ledger.close()
+
+
+def test_a_study_that_was_moved_goes_on(folder: Path, experiment: Experiment) -> None:
+    ledger = Ledger.create(folder, experiment)
+    ledger.start(job("0002"))
+    ledger.finish(ended("0001"))
+    ledger.close()
+    moved = folder.parent / "elsewhere" / "renamed"
+    moved.parent.mkdir()
+    folder.rename(moved)
+    again = Ledger.resume(moved, experiment)
+    assert ([r.id for r in again.records()], [j["id"] for j in again.pending()]) == (["0001"], ["0002"])
+    again.close()
+
+
+def test_a_study_that_is_half_deleted_says_what_is_missing(folder: Path, experiment: Experiment) -> None:
+    ledger = Ledger.create(folder, experiment)
+    ledger.finish(ended("0001"))
+    ledger.finish(ended("0002"))
+    ledger.publish("0002", {"accuracy": Estimate(0.89, 0.87, 0.91)})
+    (folder / "records" / "0002.json").unlink()
+    with pytest.raises(UserError, match=r"half deleted: records/0002\.json missing, which reports/0002\.json is about; put the records back, or delete these"):
+        ledger.records()
+    (folder / "reports" / "0002.json").unlink()
+    assert [r.id for r in ledger.records()] == ["0001"]
+    (folder / "records" / "0001.json").rename(folder / "saved.json")
+    (folder / "records").rmdir()
+    with pytest.raises(UserError, match=r"half deleted: it has no folder records; put it back"):
+        ledger.records()
+    (folder / "records").mkdir()
+    assert ledger.records() == ()
+    ledger.close()

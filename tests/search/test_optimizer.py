@@ -110,7 +110,7 @@ def test_without_costs_it_maximises_the_quality():
         ({"space": {"a": {"choice": []}}}, r"space\['a'\]: choice \[\] is empty"),
         ({"space": {"a": {"uniform": [1, 0]}, "b": 3}}, r"space\['b'\]: expected a mapping with one key of choice"),
         ({"space": {"a": {"uniform": [1, 0]}}}, r"space\['a'\]: low 1 is above high 0"),
-        ({"constraints": ["sise <= 1"]}, "unknown cost 'sise'; accepted: size; did you mean 'size'"),
+        ({"constraints": ["sise <= 1"]}, "unknown cost 'sise'; accepted: size, quality; did you mean 'size'"),
         ({"constraints": ["size <="]}, "expected a metric or a number"),
         ({"constraints": [3]}, "constraints: 3 is neither"),
         ({"constraints": ["size <= baseline"]}, "'baseline', which only experiments have"),
@@ -151,3 +151,32 @@ def test_it_needs_no_ray():
         "o.ask(); print({'ray'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_a_lower_bound_of_quality_keeps_searches_from_collapsed_candidates() -> None:
+    """The cheaper, the worse: without a bound, the cheapest half of the front is worth searching."""
+
+    def costs(candidates: list[dict[str, float]]) -> dict[str, np.ndarray]:
+        return {"size": np.array([c["x"] for c in candidates])}
+
+    def shares(name: str, *constraints: str) -> float:
+        searcher = compareto.optimizer(name, {"x": {"uniform": [0, 1]}, "y": {"uniform": [0, 1]}}, costs, constraints, seed=0)
+        found = []
+        for _ in range(40):
+            (candidate,) = searcher.ask(1)
+            found.append(candidate["x"] * (1 - (candidate["y"] - 0.3) ** 2))
+            searcher.tell(candidate, found[-1])
+        return float(np.mean(np.array(found[15:]) >= 0.7))
+
+    assert shares("auto", "quality >= 0.7") > shares("auto") + 0.2
+    for name in ("nsga2", "tpe"):
+        assert shares(name, "quality >= 0.7") > shares(name)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [("quality <= 0.5", "is no lower bound of the quality"), ("quality >= size", "names quality beside costs"), ("qualty >= 1", "did you mean 'quality'")],
+)
+def test_what_is_no_lower_bound_of_quality_is_refused(constraint: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compareto.optimizer("auto", {"x": {"uniform": [0, 1]}}, lambda candidates: {"size": np.array([c["x"] for c in candidates])}, [constraint])

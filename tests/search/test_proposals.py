@@ -32,3 +32,29 @@ def test_a_point_that_was_run_costs_what_its_model_costs(known, made, cost):
     metrics = {"size_bytes": Estimate.exact(made), "accuracy": Estimate(0.9, 0.88, 0.92)}
     proposals.tell(TrialRecord("0000", space.plain_recipe(run), "ok", metrics=metrics, values=run))
     assert knowledge.costs([run, other]) == pytest.approx(np.array([[cost], [np.log2(1000)]]), nan_ok=True)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Proposals of a known-cost search for the same experiment, and what its algorithm was told."""
+    experiment = Experiment.load("quickstart", ["objectives=[size_bytes, accuracy]", "constraints=[]"])
+    graph = SimpleNamespace(axes=(), sites=())
+    prepared = SimpleNamespace(graph=graph, devices={}, costs=lambda shapes: [PLANNED] * len(shapes))
+    proposals = Proposals(experiment, SimpleNamespace(prepared=prepared, plan=lambda recipe: ()), {"fp32": UNCOMPRESSED}, "fp32")
+    heard = []
+    monkeypatch.setattr(proposals._algorithm, "tell", lambda values, objectives, std=None: heard.append((objectives, std)))
+    return proposals, experiment.space, heard
+
+
+def test_a_stopped_trial_is_told_as_what_it_is_expected_to_come_to_and_holds_no_place_on_the_front(told):
+    proposals, space, heard = told
+    values = space.sample(np.random.default_rng(0))
+    metrics = {"size_bytes": Estimate.exact(1000.0), "accuracy": Estimate(0.3, 0.2, 0.4)}
+    stopped = TrialRecord("0001", space.plain_recipe(values), "stopped", metrics=metrics, values=values, rung=1 / 3)
+    proposals.tell(stopped, (0.9, 0.02))
+    ((objectives, std),) = heard
+    assert (objectives[1], std) == (0.9, 0.02)
+    assert np.isnan(proposals._algorithm._known.costs([values])).all()
+    proposals.tell(stopped)
+    proposals.tell(TrialRecord("0002", stopped.recipe, "ok", metrics=metrics, values=values, rung=1 / 3))
+    assert heard[1:] == [(None, None)] * 2, "what a part of the budget gave is no quality"

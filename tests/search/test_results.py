@@ -251,7 +251,7 @@ def test_front_as_csv_and_one_picked(study, capsys):
         (["--by", "accurcy"], "unknown metric 'accurcy'"),
         (["--where", "accuracy >"], "accuracy >"),
         (["--pick", "best"], "cannot pick by 'best'; accepted: knee"),
-        (["--device", "a100"], "device 'a100' is not listed"),
+        (["--device", "a1001"], "unknown device 'a1001'"),
     ],
 )
 def test_mistakes_on_the_command_line(study, capsys, options, message):

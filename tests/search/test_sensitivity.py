@@ -9,8 +9,8 @@ import torch
 import search.sensitivity
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
-from evaluators.tasks.array_task import ACCURACY, LOSS
 from evaluators.tasks.image_classification import ImageClassification
+from evaluators.tasks.quality import ACCURACY, LOSS
 from search.cache import Cache
 from search.experiment import Experiment
 from search.preparing import prepare

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -5,13 +6,13 @@ import pytest
 import torch
 
 from compressors.compressor import GraphEdit
-from compressors.errors import DivergedError, OutOfMemoryError
+from compressors.errors import CompressionError, DivergedError, OutOfMemoryError, StorageError, TrialError, UnexportableError
 from compressors.pipeline import compress
 from compressors.recipe import Recipe
 from search.cache import Cache
 from search.experiment import Experiment
 from search.preparing import Prepared, prepare
-from search.stages import StageRunner
+from search.stages import StageRunner, goes_on
 
 PRUNE = {"prune": {"ratio": {"channels": 0.5}}}
 DISTILL = {"distill": {"steps": 1}}
@@ -70,6 +71,28 @@ def test_fresh_seeds_are_other_trainings_of_the_same_cut(runner: StageRunner) ->
     assert computed(runner, PRUNE, DISTILL, replicate=1) == ["distill", "evaluate"]
 
 
+def test_a_recipe_goes_on_from_a_part_of_its_training(runner: StageRunner, prepared: Prepared, tmp_path: Path) -> None:
+    steps = [PRUNE, {"distill": {"steps": 6}}, QUANTIZE]
+    recipe = Recipe.from_plain(steps)
+    part, whole = runner.run(recipe, budget=1 / 3), runner.run(recipe, after=1 / 3)
+    assert "step 2/6" in part.logs[-1]
+    assert "step 6/6" in whole.logs[-1]
+    assert [s.name for s in whole.stages if not s.cached] == ["distill", "evaluate"]
+    at_once = StageRunner(prepared, Cache(tmp_path / "other"))
+    assert at_once.run(recipe).metrics == whole.metrics
+    states = [r.model(Recipe(recipe.steps[:2])).state_dict() for r in (runner, at_once)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert computed(runner, *steps, budget=1 / 3) == []
+
+
+def test_a_part_of_a_budget_shortens_the_last_training_alone(runner: StageRunner) -> None:
+    assert computed(runner, PRUNE, DISTILL) == ["score l2", "prune", "distill", "evaluate"]
+    assert computed(runner, PRUNE, DISTILL, {"distill": {"steps": 4}}, budget=0.5) == ["distill", "evaluate"]
+    assert goes_on(Recipe.from_plain([PRUNE, DISTILL, QUANTIZE]))
+    assert not goes_on(Recipe.from_plain([PRUNE, QUANTIZE]))
+    assert not goes_on(Recipe.from_plain([DISTILL, {"quantize": {"weight_bits": 4}}, {"qat": {"steps": 3}}]))
+
+
 GUARDED = {"prune_iteratively": {"ratio": {"channels": 0.5}, "rounds": 2, "recover": {"steps": 2, "alpha": 0}, "max_drop": 0.5}}
 
 
@@ -126,7 +149,7 @@ def evaluation(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     def failing(self: object, *details: object) -> object:
         raise errors[0]
 
-    monkeypatch.setattr("evaluators.tasks.array_task.ArrayTask.metrics", failing)
+    monkeypatch.setattr("evaluators.tasks.array_task.ArrayTask.per_example", failing)
     return errors
 
 
@@ -149,12 +172,65 @@ def test_any_other_error_is_a_bug_and_stays_one(runner: StageRunner, evaluation:
         runner.run(Recipe.from_plain([PRUNE]))
 
 
-def test_outputs_that_are_not_finite_are_a_divergence_and_leave_no_result(runner: StageRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_that_are_not_finite_are_a_divergence_that_is_remembered(runner: StageRunner, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("search.stages.module_predict", lambda model: lambda inputs: {"logits": np.full((len(next(iter(inputs.values()))), 10), np.nan)})
         with pytest.raises(DivergedError, match="outputs on search are not finite"):
             runner.run(Recipe.from_plain([PRUNE]))
-    assert computed(runner, PRUNE) == ["evaluate"]
+    another = StageRunner(prepared, runner.cache)
+    with pytest.raises(DivergedError, match="outputs on search are not finite"):
+        another.run(Recipe.from_plain([PRUNE]))
+    assert [(s.name, s.cached) for s in another.stages] == [("score l2", True), ("evaluate", True)]
+    assert computed(runner, PRUNE, split="report") == ["evaluate"], "it is not known to fail there"
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception | None = None) -> list[int]:
+    """Has every training fail; one number for each that began."""
+    begun: list[int] = []
+
+    def train(*arguments: object, **options: object) -> object:
+        begun.append(1)
+        raise error from cause
+
+    monkeypatch.setattr("compressors.distillation.train", train)
+    return begun
+
+
+@pytest.mark.parametrize("error", [DivergedError("the loss is nan at step 3"), CompressionError("no such layer"), UnexportableError("no such operator")])
+def test_a_failure_that_would_come_again_comes_at_once(runner: StageRunner, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, error: TrialError) -> None:
+    with monkeypatch.context() as patch:
+        begun = failing(patch, error)
+        for _ in range(2):
+            with pytest.raises(type(error), match=str(error)):
+                runner.run(Recipe.from_plain([PRUNE, DISTILL]))
+        assert begun == [1]
+    other = StageRunner(prepared, runner.cache)
+    with pytest.raises(type(error), match=str(error)):
+        other.run(Recipe.from_plain([PRUNE, DISTILL, QUANTIZE]), split="report")
+    assert [(s.name, s.cached) for s in other.stages] == [("score l2", True), ("distill", True)]
+    kinds = [entry.kind for store in runner.cache.stores.values() for entry in store.entries()]
+    assert sorted(kinds) == ["failed distill", "prune", "score l2"]
+    assert computed(other, PRUNE, {"distill": {"steps": 2}}) == ["distill", "evaluate"]
+    newer = StageRunner(dataclasses.replace(prepared, versions={**prepared.versions, "compareto": "9.9"}), runner.cache)
+    assert computed(newer, PRUNE, DISTILL) == ["distill", "evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OutOfMemoryError("training ran out of memory"), None),
+        (StorageError("cannot write the cache"), None),
+        (KeyError("a bug"), None),
+        (CompressionError("the model's code cannot follow the cut: ..."), torch.OutOfMemoryError("CUDA out of memory")),
+        (UnexportableError("ONNX cannot express the model: ..."), OSError(28, "No space left on device")),
+    ],
+)
+def test_a_failure_that_may_pass_is_tried_again(runner: StageRunner, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception | None) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, error, cause)
+        with pytest.raises(type(error)):
+            runner.run(Recipe.from_plain([PRUNE, DISTILL]))
+    assert computed(runner, PRUNE, DISTILL) == ["distill", "evaluate"]
 
 
 MIXED = {"quantize": {"activation_bits": "float", "mixed": {"budget_bits": 5}}}

@@ -4,7 +4,7 @@ import pytest
 
 from compressors.errors import UserError
 from evaluators.metric import EXACT
-from evaluators.tasks.array_task import ACCURACY, PERPLEXITY
+from evaluators.tasks.quality import ACCURACY, PERPLEXITY
 from search.experiment import Experiment
 from search.verification import Verification, host_threads, keeps, measurable, read_verifications
 
