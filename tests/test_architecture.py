@@ -86,6 +86,7 @@ def test_every_exported_name_exists() -> None:
         "OutOfMemoryError",
         "Recipe",
         "Results",
+        "StorageError",
         "Study",
         "TraceError",
         "TrialError",

@@ -47,16 +47,28 @@ def test_no_candidate_is_beyond_the_reference_front(problem):
 
 
 def test_evaluations_are_counted_to_the_one_that_reaches_the_share(synthetic, problem):
+    comparison, stated = importlib.import_module("comparison"), synthetic.stated()
     found = candidates(problem, 60)
-    reached = synthetic.needed(found, 0.3)
+    reached = comparison.needed(stated, found, 0.3)
     assert problem.share(found[:reached]) >= 0.3 > problem.share(found[: reached - 1])
-    assert synthetic.needed(found, 0.95) is None
-    assert synthetic.quartiles([10, 20, None], 60) == "20 (20 to > 60)"
+    assert comparison.needed(stated, found, 0.95) is None
+    assert comparison.quartiles([10, 20, None], 60) == "20 (20 to > 60)"
 
 
-@pytest.mark.parametrize("name", ["auto", "modelled", "random"])
+@pytest.mark.parametrize("name", ["auto", "modelled", "random", "stages"])
 def test_a_search_is_a_row_of_the_table(synthetic, name):
-    row = synthetic.run(name, 26, 0)
+    comparison, stated = importlib.import_module("comparison"), synthetic.stated()
+    row = comparison.run(stated, name, 26, 0)
     assert row["needed"] == {"0.9": None, "0.95": None, "0.97": None}
     assert 0.05 < row["curve"]["25"] < 0.9
-    assert f"| {name} | 1 | > 26 |" in "\n".join(synthetic.table([row]))
+    assert f"| {name} | 1 | > 26 |" in "\n".join(comparison.table(stated, [row]))
+
+
+@pytest.mark.parametrize("name", ["auto", "stages", "promotion", "random promotion"])
+def test_a_recorded_table_is_searched_with_its_trainings_counted(synthetic, name):
+    comparison, recorded = importlib.import_module("comparison"), importlib.import_module("recorded")
+    problem = recorded.Table(recorded.RECORDING).problem({name: 30})
+    row = comparison.run(problem, name, 30, 0)
+    assert 0.5 < row["curve"][str(row["evaluations"])] < 1
+    evaluated, spent = row["needed"]["0.9"], row["cost"]["0.9"]
+    assert evaluated is None or 0.1 * evaluated <= spent <= 1.5 * evaluated
