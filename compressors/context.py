@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from compressors.graph.model_graph import ModelGraph
     from compressors.targets.target import Target
 
-__all__ = ["Batch", "Context", "TrainingData", "logits_of"]
+__all__ = ["Batch", "Context", "IndexedData", "TrainingData", "logits_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Model inputs by keyword, each ``[examples, ...]``, and labels ``[examples, ...]`` (-100 is ignored)."""
+    """Model inputs by keyword, each ``[examples, ...]``, and labels ``[examples, ...]`` (-100 is ignored).
+
+    ``rows`` are the examples' numbers in their split and ``view`` says which variant of them it is, where the data knows that.
+    """
 
     inputs: dict[str, Tensor]
     labels: Tensor
+    rows: NDArray[np.int64] | None = None
+    view: int | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
-        return Batch({k: v.to(device) for k, v in self.inputs.items()}, self.labels.to(device))
+        return Batch({k: v.to(device) for k, v in self.inputs.items()}, self.labels.to(device), self.rows, self.view)
 
 
 class TrainingData(Protocol):
@@ -46,6 +53,28 @@ class TrainingData(Protocol):
 
     def score(self, model: nn.Module, split: str) -> tuple[str, float]:
         """Name and value of the task's main metric (quick, no interval); for progress lines."""
+
+
+@runtime_checkable
+class IndexedData(TrainingData, Protocol):
+    """Data whose examples have numbers, from 0 in each split.
+
+    Attributes:
+        batch_size: of training, where nothing else is said.
+        augments: whether training examples are changed at random.
+    """
+
+    batch_size: int
+
+    @property
+    def augments(self) -> bool:
+        """See above."""
+
+    def examples(self, split: str) -> int:
+        """How many there are."""
+
+    def take(self, split: str, rows: NDArray[np.int64], *, view: int | None = None) -> Batch:
+        """These examples: as they are, or as variant ``view`` of the training data has them, the same at every call and in any company."""
 
 
 def _discard(line: str) -> None:

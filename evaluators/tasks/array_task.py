@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,27 @@ class ArrayTask(Task):
                 tensors = self.augment(tensors, generator)
             yield Batch(tensors, torch.from_numpy(data["labels"][rows]))
 
+    @property
+    def augments(self) -> bool:
+        """Whether ``augment`` draws random numbers."""
+        return False
+
+    def examples(self, split: str) -> int:
+        """How many a split has."""
+        return len(self.arrays[split]["labels"])
+
+    def take(self, split: str, rows: NDArray[np.int64], *, view: int | None = None) -> Batch:
+        """Examples by their numbers: as they are, or as variant ``view`` of the training data has them, the same at every call and in any company."""
+        data = self.arrays[split]
+        tensors = {k: torch.from_numpy(v) for k, v in self.prepare({k: v[rows] for k, v in data.items() if k != "labels"}).items()}
+        if view is not None and self.augments:
+            # Drawn for each example on its own: what it becomes depends neither on the order nor on the batch.
+            each = [self.augment({k: v[i : i + 1] for k, v in tensors.items()}, _generator(view, int(row))) for i, row in enumerate(rows)]
+            tensors = {k: torch.cat([one[k] for one in each]) for k in tensors}
+        elif view is not None:
+            tensors = self.augment(tensors, torch.Generator())
+        return Batch(tensors, torch.from_numpy(data["labels"][rows]), rows, view)
+
     def steps(self, split: str, *, batch_size: int | None = None) -> int:
         """How many batches ``batches`` yields."""
         total, size = len(self.arrays[split]["labels"]), batch_size or self.batch_size
@@ -138,3 +160,9 @@ class ArrayTask(Task):
         name = self.quality[0].name
         few = dataclasses.replace(self, arrays={split: {k: v[:_PROGRESS_EXAMPLES] for k, v in self.arrays[split].items()}})
         return name, few.metrics(module_predict(model), split)[name].value
+
+
+def _generator(view: int, row: int) -> torch.Generator:
+    """Of one example of one variant; neighbours in a sequence of seeds would begin alike."""
+    mixed = hashlib.sha256(f"{view}/{row}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(mixed[:8], "big") >> 1)

@@ -34,6 +34,11 @@ class ImageClassification(ArrayTask):
         """uint8 ``[examples, channels, height, width]`` to normalised float32."""
         return {name: normalised(value, self.mean, self.std) for name, value in inputs.items()}
 
+    @property
+    def augments(self) -> bool:
+        """Whether ``augment`` draws random numbers."""
+        return bool(self.augmentations)
+
     def augment(self, inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Horizontal flips, and crops after padding by an eighth [He2016]."""
         ((name, images),) = inputs.items()

@@ -75,3 +75,12 @@ class _Named(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(x)
         return logits
+
+
+def test_examples_can_be_taken_by_number() -> None:
+    made = task()
+    batch = made.take("train", np.array([7, 2]), view=0)
+    assert batch.inputs["x"][:, 0].tolist() == [7, 2]
+    assert batch.labels.tolist() == [1, 2]
+    assert made.examples("train") == 13
+    assert not made.augments

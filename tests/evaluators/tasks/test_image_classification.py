@@ -122,3 +122,18 @@ def test_data_and_preprocessing_are_the_fingerprint(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (11, 10, 3)).save(tmp_path / "pictures" / "test" / "dark" / "3.png")
     different.append(task(tmp_path))
     assert len({t.fingerprint for t in (same, *different)}) == 5
+
+
+def test_a_variant_of_an_image_is_the_same_in_any_order_and_company(tmp_path: Path) -> None:
+    made = task(pictures(tmp_path), preprocessing={"augment": ["flip", "crop"]})
+    assert made.augments
+    made.arrays["train"]["pixels"] = np.random.default_rng(0).integers(0, 255, made.arrays["train"]["pixels"].shape, dtype=np.uint8)
+    seen = made.take("train", np.array([3, 5, 9]), view=2).inputs["pixels"]
+    again = made.take("train", np.array([9, 3]), view=2).inputs["pixels"]
+    assert torch.equal(again[0], seen[2])
+    assert torch.equal(again[1], seen[0])
+    whole = made.take("train", np.arange(16), view=1).inputs["pixels"]
+    assert not torch.equal(whole[[3, 5, 9]], seen)
+    plain = made.take("train", np.arange(16)).inputs["pixels"]
+    assert torch.equal(plain, next(made.batches("train", batch_size=16)).inputs["pixels"])
+    assert not torch.equal(whole, plain)
