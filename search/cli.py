@@ -18,7 +18,7 @@ from search.quiet import quiet_libraries
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
-COMMANDS = ("search", "check", "trace", "front", "report", "apply", "export", "verify", "devices", "cache")
+COMMANDS = ("search", "check", "trace", "front", "report", "apply", "export", "verify", "serve", "devices", "cache")
 """In the order of ``--help``; each is a module of ``search.commands`` with ``register(subparsers)``."""
 
 
