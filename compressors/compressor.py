@@ -11,6 +11,7 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
+from compressors.graph.exits import Exits
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.patterns import unmatched_patterns
 from compressors.graph.shapes import Shapes
@@ -48,6 +49,7 @@ class GraphEdit:
         shared: groups of modules, by name, whose weights are one; those of the first one that is there.
         methods: for each site that is quantized, by name, how its integers are found; the default where it is missing.
         sparse: for each site whose weight holds zeros that stay, by name, their pattern: ``2:4`` and the like, or ``unstructured``.
+        exits: where the model may stop early; None where it always runs whole.
     """
 
     kept: Mapping[str, NDArray[np.int64]]
@@ -60,6 +62,7 @@ class GraphEdit:
     shared: tuple[tuple[str, ...], ...] = ()
     methods: Mapping[str, SiteMethod] = field(default_factory=dict)
     sparse: Mapping[str, str] = field(default_factory=dict)
+    exits: Exits | None = None
 
     @classmethod
     def identity(cls, graph: ModelGraph) -> Self:
@@ -88,7 +91,8 @@ class GraphEdit:
         """
         made = structure or {}
         kept = {name: np.asarray(units, dtype=np.int64) for name, units in made.get("kept", {}).items()}
-        return replace(self, kept=kept, ranks=dict(made.get("factors", {})), shared=tuple(tuple(group) for group in made.get("shared", ())))
+        shared = tuple(tuple(group) for group in made.get("shared", ()))
+        return replace(self, kept=kept, ranks=dict(made.get("factors", {})), shared=shared, exits=Exits.from_plain(made.get("exits")))
 
     def shapes(self, graph: ModelGraph) -> Shapes:
         """One row of ``Shapes``."""
@@ -114,12 +118,16 @@ class Compressor(ABC):
         version: raised whenever the same configuration gives another result; part of every stage key.
         stochastic: whether ``apply`` reads training data, so that budget and seed matter.
         resumable: whether ``apply`` goes on from a part of its budget, see ``Context.begun``.
+        late: names of fields that ``apply`` does not read: they only decide how the finished model is run, so that another value needs no training.
+        plans: whether ``plan`` decides anything; recipes that differ only in steps that do not are planned, and priced, once.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     stochastic: ClassVar[bool] = False
     resumable: ClassVar[bool] = False
+    late: ClassVar[frozenset[str]] = frozenset()
+    plans: ClassVar[bool] = True
 
     include: Patterns = field(default=())
     exclude: Patterns = field(default=())
@@ -129,6 +137,11 @@ class Compressor(ABC):
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(type(self))
         dumped: dict[str, Any] = adapter.dump_python(self, mode="json")
         return dumped
+
+    def split_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """``to_config`` in two parts: what ``apply`` depends on, and the ``late`` fields."""
+        config = self.to_config()
+        return {k: v for k, v in config.items() if k not in self.late}, {k: v for k, v in config.items() if k in self.late}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -161,3 +174,7 @@ class Compressor(ABC):
         Raises:
             CompressionError, DivergedError, OutOfMemoryError, UnexportableError
         """
+
+    def settle(self, model: nn.Module) -> nn.Module:
+        """The finished model with this step's ``late`` fields: called once all steps have been applied; may change ``model`` in place."""
+        return model

@@ -80,6 +80,8 @@ def applied(recipe: Recipe, model: nn.Module, scores: Scores, context: Context, 
         edit = step.plan(context.graph, scores, edit)
         smaller = step.apply(smaller, edit, dataclasses.replace(context, seed=step_seed(seed, recipe, i)))
         edit = edit.as_made(getattr(smaller, "compareto_structure", None))
+    for step in recipe.steps:
+        smaller = step.settle(smaller)
     return smaller
 
 

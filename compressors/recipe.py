@@ -30,6 +30,7 @@ _BUILT_IN = {
     "share_weights": "compressors.weight_sharing:ShareWeights",
     "trim_vocabulary": "compressors.vocabulary:TrimVocabulary",
     "distill": "compressors.distillation:Distill",
+    "early_exit": "compressors.early_exit:EarlyExit",
     "equalize": "compressors.quantization.equalization:Equalize",
     "smooth": "compressors.quantization.smoothing:Smooth",
     "quantize": "compressors.quantization:Quantize",
@@ -70,7 +71,9 @@ def fingerprint(data: Any) -> str:
 
 
 def misplaced_steps(places: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Index of each step in a wrong place around ``quantize``, with what is wrong: an exported graph can be neither cut nor trained, except by ``qat``.
+    """Index of each step in a wrong place around ``quantize`` and ``early_exit``, with what is wrong.
+
+    An exported graph can be neither cut nor trained, except by ``qat``; the heads of exits are neither cut nor taught with the rest of the model.
 
     Args:
         places: index in the recipe and name of every step; alternatives share an index, and where there may be none, an empty name has it, too.
@@ -78,6 +81,7 @@ def misplaced_steps(places: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     quantized = min((i for i, name in places if name == "quantize"), default=None)
     trained = min((i for i, name in places if name == "qat"), default=None)
+    exited = min((i for i, name in places if name == "early_exit"), default=None)
     certain = {i for i, name in places if name == "quantize"} - {i for i, name in places if name != "quantize"}
     for i, name in places:
         if name == "qat" and not any(earlier < i for earlier in certain):
@@ -87,6 +91,8 @@ def misplaced_steps(places: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
         elif quantized is not None and i > quantized and name not in ("quantize", "qat", ""):
             why = f"{name} stands after quantize (recipe[{quantized}]), whose result can be neither cut nor trained"
             found.append((i, f"{why}; accepted after quantize: quantize, qat"))
+        if exited is not None and i > exited and name not in ("quantize", ""):
+            found.append((i, f"{name} stands after early_exit (recipe[{exited}]), whose exits it does not know; accepted after early_exit: quantize"))
     return found
 
 
@@ -131,6 +137,11 @@ class Recipe:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that identify steps, configurations and step versions."""
         return fingerprint({"version": RECIPE_VERSION, "steps": [[s.name, s.version, s.to_config()] for s in self.steps]})
+
+    @property
+    def trained(self) -> str:
+        """As ``fingerprint``, of what is trained alone: without the fields that only decide how the finished model is run."""
+        return fingerprint({"version": RECIPE_VERSION, "trained": [[s.name, s.version, s.split_config()[0]] for s in self.steps]})
 
     def save(self, path: Path) -> None:
         """Write a recipe file (YAML)."""

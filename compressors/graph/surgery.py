@@ -9,9 +9,10 @@ fresh instance without any trace::
      "dropped": [block, ...],
      "vocabularies": [vocabulary, ...],
      "factors": {module: rank},
-     "shared": [[module, ...], ...]}
+     "shared": [[module, ...], ...],
+     "exits": {"after": [module, ...], "pool": name, "hidden": width or None, "heads": [[width, tokens], ...], "classes": count, "threshold": probability}}
 
-``factors`` and ``shared``, where there are any, and what other steps note (``note``) are carried over by a cut.
+``factors``, ``shared`` and ``exits``, where there are any, and what other steps note (``note``) are carried over by a cut.
 
 Indices are always those of the uncompressed model, so that cuts compose.
 """
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from compressors.errors import CompressionError
 from compressors.graph.attributes import patch_attributes
 from compressors.graph.blocks import Block, drop
+from compressors.graph.exit_heads import attach_exits
 from compressors.graph.factors import Factorised, is_factorable, replace_layer, split
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.renumbering import install_tables
@@ -221,5 +223,7 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
     tie(model, structure.get("shared", ()))
     for vocabulary in structure.get("vocabularies", []):
         install_tables(model, vocabulary, structure["sizes"][vocabulary["axis"]], structure["kept"][vocabulary["axis"]])
+    if structure.get("exits"):
+        attach_exits(model, structure["exits"])
     model.compareto_structure = structure  # type: ignore[assignment]
     return model
