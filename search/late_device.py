@@ -12,15 +12,17 @@ from compressors.errors import UserError
 from compressors.graph.shapes import Shapes
 from compressors.graph.stored import read_graph
 from evaluators.devices import resolve_device
+from evaluators.devices.expected import expected_costs
+from evaluators.exit_rates import ExitRates
 from evaluators.metric import Estimate
-from search.device_costs import blocks, study_device
+from search.device_costs import in_blocks, study_device
 from search.study_files import GRAPH
 
 if TYPE_CHECKING:
     from search.record import TrialRecord
     from search.results import Results
 
-__all__ = ["priced", "shapes_of"]
+__all__ = ["priced", "rates_of", "shapes_of"]
 
 
 def priced(results: Results, device: str) -> Results:
@@ -46,10 +48,12 @@ def priced(results: Results, device: str) -> Results:
         )
     model = study_device(key, experiment.target, experiment.workload.requests_per_hour)
     graph = read_graph(path.read_bytes(), str(path))
-    rows: list[dict[str, Estimate]] = []
-    for count, block in blocks(shapes_of(records)) if records else ():
-        found = model.cost(graph, block)
-        rows += [{f"{name}@{key}": values.estimate(i) for name, values in found.items()} for i in range(count)]
+
+    def price(block: Shapes, rates: Sequence[ExitRates] | None) -> list[dict[str, Estimate]]:
+        found = expected_costs(model, graph, block, rates) if rates else model.cost(graph, block)
+        return [{f"{name}@{key}": values.estimate(i) for name, values in found.items()} for i in range(len(block))]
+
+    rows = in_blocks(shapes_of(records), rates_of(records), price) if records else []
     costs = {r.id: row for r, row in zip(records, rows, strict=True)}
     everything = tuple(dataclasses.replace(r, metrics={**r.metrics, **costs[r.id]}) if r.id in costs else r for r in results.records)
     limits = {**results.memory_bytes, key: model.memory_bytes}
@@ -64,3 +68,8 @@ def shapes_of(records: Sequence[TrialRecord]) -> Shapes:
 
     widths, weights, activations, granularity = (rows(name, np.int64) for name in ("widths", "weight_bits", "activation_bits", "granularity"))
     return Shapes(widths, weights, activations, granularity, rows("symmetric", np.bool_), rows("dynamic", np.bool_))
+
+
+def rates_of(records: Sequence[TrialRecord]) -> list[ExitRates | None]:
+    """For each record how many inputs reached each stage of its model; None of one without early exits."""
+    return [ExitRates.from_plain(r.candidate.get("exits")) for r in records]

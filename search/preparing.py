@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ from torch import nn
 from compressors.compressor import GraphEdit
 from compressors.errors import UserError
 from compressors.graph import ModelGraph, Shapes
+from compressors.graph.exits import staged
 from compressors.recipe import fingerprint
 from compressors.targets import Target, target_named
 from evaluators.devices.device_model import DeviceModel
+from evaluators.devices.expected import expected_costs
+from evaluators.exit_rates import ExitRates
 from evaluators.fit import fit
 from evaluators.metric import Estimate
 from evaluators.models import model_fingerprint
@@ -24,7 +27,7 @@ from evaluators.tasks.array_task import ArrayTask
 from search.cache import Cache
 from search.check import graph_problems
 from search.description import bounded
-from search.device_costs import blocks, study_device
+from search.device_costs import in_blocks, study_device
 from search.experiment import Experiment
 from search.loading import load_experiment
 from search.lock import installed_versions
@@ -57,27 +60,40 @@ class Prepared:
         """As the experiment names it."""
         return model_name(self.experiment)
 
-    def costs(self, shapes: Shapes) -> list[dict[str, Estimate]]:
-        """Exact and predicted metrics of each candidate."""
-        parameters, macs = self.graph.count_parameters(shapes), self.graph.count_macs(shapes)
-        size = self.target.stored_bytes(self.graph, shapes)
+    def costs(self, shapes: Shapes, rates: Sequence[ExitRates] | None = None) -> list[dict[str, Estimate]]:
+        """Exact and predicted metrics of each candidate.
+
+        Args:
+            shapes: the candidates.
+            rates: one for each candidate, of the same exits: costs are then those that are expected of an inference, parameters, MACs and bytes those of the
+                whole model with its exits. None of models that always run whole.
+        """
+        graph = self.graph if not rates else staged(self.graph, rates[0].exits)[-1]
+        parameters, macs = graph.count_parameters(shapes), graph.count_macs(shapes)
+        size = self.target.stored_bytes(graph, shapes)
         rows: list[dict[str, Estimate]] = [
             {"parameters": Estimate.exact(int(p)), "macs": Estimate.exact(int(m)), "size_bytes": Estimate.exact(int(s))}
             for p, m, s in zip(parameters, macs, size, strict=True)
         ]
         for key, device in self.devices.items():
-            for name, values in device.cost(self.graph, shapes).items():
+            found = expected_costs(device, self.graph, shapes, rates) if rates else device.cost(self.graph, shapes)
+            for name, values in found.items():
                 for i, row in enumerate(rows):
                     row[f"{name}@{key}"] = values.estimate(i)
         return rows
 
-    def cost(self, edit: GraphEdit) -> dict[str, Estimate]:
-        """Exact and predicted metrics of one candidate."""
-        return self.costs_alone(edit.shapes(self.graph))[0]
+    def cost(self, edit: GraphEdit, rates: ExitRates | None = None) -> dict[str, Estimate]:
+        """Exact and predicted metrics of one candidate; of one with exits whose ``rates`` are not known, those of an input that takes none of them."""
+        if edit.exits is not None and rates is None:
+            rates = ExitRates.all(edit.exits)
+        return self.costs_alone(edit.shapes(self.graph), [rates])[0]
 
-    def costs_alone(self, shapes: Shapes) -> list[dict[str, Estimate]]:
-        """As ``costs``, slower, and of each candidate the same to the last digit whatever others are with it: what records hold."""
-        return [row for count, block in blocks(shapes) for row in self.costs(block)[:count]]
+    def costs_alone(self, shapes: Shapes, rates: Sequence[ExitRates | None] | None = None) -> list[dict[str, Estimate]]:
+        """As ``costs``, slower, and of each candidate the same to the last digit whatever others are with it: what records hold.
+
+        ``rates``: one for each candidate, None of those without exits.
+        """
+        return in_blocks(shapes, rates, self.costs)
 
     def bounds(self, edit: GraphEdit) -> dict[str, dict[str, Any]]:
         """What bounds the kernels of one candidate, by device; see ``search.description.bounded``."""

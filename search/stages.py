@@ -22,10 +22,13 @@ from compressors.compressor import GraphEdit
 from compressors.context import Context
 from compressors.errors import DivergedError, OutOfMemoryError
 from compressors.graph import Shapes
+from compressors.graph.exit_heads import exits_in
+from compressors.graph.exits import Exits
 from compressors.graph.surgery import STRUCTURE_VERSION
 from compressors.recipe import Recipe
 from compressors.scoring import depends_on_target, scores_of
 from evaluators.devices.calibration.anchors import Candidate
+from evaluators.exit_rates import ExitRates, StageRecorder
 from evaluators.metric import Estimate
 from evaluators.tasks.array_task import module_predict
 from search.cache import Cache
@@ -39,7 +42,7 @@ __all__ = ["Outcome", "StageRunner", "goes_on", "last_trained"]
 
 _STAGES_VERSION = 2
 _EVALUATION_VERSION = 3
-_STRUCTURE, _METRICS, _EXAMPLES, _TRAINING = "structure.json", "metrics.json", "examples.json", "training.safetensors"
+_STRUCTURE, _METRICS, _EXAMPLES, _TRAINING, _EXITS = "structure.json", "metrics.json", "examples.json", "training.safetensors", "exits.json"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Outcome:
         widths: units before and after, by axis, where they changed.
         logs: training lines.
         bounds: what bounds its kernels on each device.
-        candidate: widths and bits of the model that was made.
+        candidate: widths and bits of the model that was made; ``exits`` where it has early ones: where, and how many inputs reach each stage.
         examples: on ``report``, the main metric's contribution of each example, packed.
     """
 
@@ -128,7 +131,7 @@ class StageRunner:
 
     def key(self, recipe: Recipe, *, replicate: int = 0, budget: float = 1.0, split: str = "search") -> str:
         """Of the stage that evaluates a recipe: stands for everything that its outcome depends on."""
-        return self._evaluation_key(self._keys(recipe, replicate, budget), split)
+        return self._evaluation_key(recipe, self._keys(recipe, replicate, budget), split)
 
     @property
     def stages(self) -> tuple[StageRecord, ...]:
@@ -145,17 +148,19 @@ class StageRunner:
         graph = self.prepared.graph
         edits = self.plan(recipe)
         keys = self._keys(recipe, replicate, budget)
-        evaluation = self._evaluation_key(keys, split)
-        values, structure, examples = self._evaluated(recipe, edits, keys, evaluation, replicate, budget, after, split)
+        evaluation = self._evaluation_key(recipe, keys, split)
+        values, structure, examples, rates = self._evaluated(recipe, edits, keys, evaluation, replicate, budget, after, split)
         final = (edits[-1] if edits else GraphEdit.identity(graph)).as_made(structure)
         widths = {a.name: (a.size, len(final.kept[a.name])) for a in graph.axes if a.name in final.kept and len(final.kept[a.name]) != a.size}
-        metrics, candidate = {**self.prepared.cost(final), **values}, Candidate.of(final.shapes(graph)).model_dump(mode="json")
+        metrics, candidate = {**self.prepared.cost(final, rates), **values}, Candidate.of(final.shapes(graph)).model_dump(mode="json")
+        if rates is not None:
+            candidate["exits"] = rates.to_plain()
         return Outcome(metrics, tuple(self._stages), widths, tuple(self._logs), self.prepared.bounds(final), candidate, examples)
 
     def _evaluated(
         self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], evaluation: str, replicate: int, budget: float, after: float, split: str
-    ) -> tuple[dict[str, Estimate], dict[str, Any] | None, dict[str, str]]:
-        """Quality, the structure that was made, and on ``report`` the quality of each example, of the stage ``evaluation``."""
+    ) -> tuple[dict[str, Estimate], dict[str, Any] | None, dict[str, str], ExitRates | None]:
+        """Quality, the structure that was made, on ``report`` the quality of each example, and how many left at each exit, of the stage ``evaluation``."""
         started = time.monotonic()
         # Another search may be about the same recipe: one evaluates it, the other waits.
         with self.cache.computing(evaluation):
@@ -166,20 +171,23 @@ class StageRunner:
                 model = self._build(recipe, edits, keys, replicate, budget, after)
                 started = time.monotonic()
                 with self._failures.remembering("evaluate", evaluation):
-                    (values, examples), structure = self._evaluate(model, split), structure_of(model)
+                    (values, examples, rates), structure = self._evaluate(model, split), structure_of(model)
 
                 def write(folder: Path) -> None:
                     _write_json(folder / _METRICS, {k: v.to_plain() for k, v in values.items()})
                     _write_json(folder / _STRUCTURE, structure)
                     _write_json(folder / _EXAMPLES, examples)
+                    if rates is not None:
+                        _write_json(folder / _EXITS, rates.to_plain())
 
                 self._put(evaluation, write, "evaluate")
             else:
                 values = {k: Estimate.from_plain(v) for k, v in json.loads((found / _METRICS).read_text()).items()}
                 structure = json.loads((found / _STRUCTURE).read_text())
                 examples = json.loads((found / _EXAMPLES).read_text())
+                rates = ExitRates.from_plain(json.loads((found / _EXITS).read_text())) if (found / _EXITS).is_file() else None
         self._stages.append(StageRecord("evaluate", evaluation, found is not None, time.monotonic() - started))
-        return values, structure, examples
+        return values, structure, examples, rates
 
     def _fail_again(self, stage: str, key: str) -> None:
         """Raise the failure of a stage that is known to fail."""
@@ -216,12 +224,14 @@ class StageRunner:
             # A live model is the same for every runtime: what one has trained, another only quantizes.
             runtime = self.prepared.target.name if step.name == "quantize" else runtime
             fidelity = (self.prepared.experiment.search.seed, replicate, budget if i == last else 1.0) if step.stochastic else ()
-            parent = state_key(parent, step.name, step.version, sorted(step.to_config().items(), key=str), runtime, fidelity)
+            parent = state_key(parent, step.name, step.version, sorted(step.split_config()[0].items(), key=str), runtime, fidelity)
             keys.append(parent)
         return keys
 
-    def _evaluation_key(self, keys: list[str], split: str) -> str:
-        return state_key("evaluate", _EVALUATION_VERSION, keys[-1] if keys else self._root(), split, self.prepared.data_key)
+    def _evaluation_key(self, recipe: Recipe, keys: list[str], split: str) -> str:
+        # What only decides how the finished model is run is no part of what made it.
+        late = [(step.name, sorted(config.items())) for step in recipe.steps if (config := step.split_config()[1])]
+        return state_key("evaluate", _EVALUATION_VERSION, keys[-1] if keys else self._root(), split, self.prepared.data_key, *late)
 
     def _context(self, key: str, budget: float) -> Context:
         p = self.prepared
@@ -285,6 +295,8 @@ class StageRunner:
                     self._put(key, partial(_write, model, kept), step.name)
             edit = edit.as_made(structure_of(model))
             self._stages.append(StageRecord(step.name, key, found is not None, time.monotonic() - started))
+        for step in recipe.steps:
+            model = step.settle(model)
         return model
 
     def _longest_prefix(self, recipe: Recipe, keys: list[str]) -> tuple[nn.Module, int]:
@@ -299,14 +311,18 @@ class StageRunner:
                 return model, i + 1
         return self.prepared.model, 0
 
-    def _evaluate(self, model: nn.Module, split: str) -> tuple[dict[str, Estimate], dict[str, str]]:
+    def _evaluate(self, model: nn.Module, split: str) -> tuple[dict[str, Estimate], dict[str, str], ExitRates | None]:
         task = self.prepared.task
-        examples = task.per_example(module_predict(model), split)
+        predict = StageRecorder(module_predict(model))
+        examples = task.per_example(predict, split)
         values = task.summarise(examples)
         for name, value in values.items():
             if not np.isfinite(value.value):
                 raise DivergedError(f"{name} on {split} is {value.value}")
-        return values, pack(examples[task.quality[0].name]) if split == "report" else {}
+        exits = exits_in(model)
+        found = Exits.from_plain(exits)
+        rates = None if exits is None or found is None or predict.stages is None else ExitRates.of(found, exits["threshold"], predict.stages)
+        return values, pack(examples[task.quality[0].name]) if split == "report" else {}, rates
 
 
 def last_trained(recipe: Recipe) -> int:

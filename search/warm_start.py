@@ -11,7 +11,7 @@ from typing import Any
 from compressors.errors import UserError
 from compressors.graph import ModelGraph
 from search.experiment import Experiment
-from search.late_device import shapes_of
+from search.late_device import rates_of, shapes_of
 from search.preparing import Prepared
 from search.record import TrialRecord
 from search.space_inverse import point_of
@@ -83,7 +83,7 @@ def adopted(study: str, storage: str | Path, prepared: Prepared, line: Callable[
         raise UserError(f"--from: study {folder.name!r} has no trial to take over ({what})")
     quality = {m.name for m in prepared.task.quality}
     inside = 0
-    for record, costs in zip(usable, prepared.costs_alone(shapes_of(usable)), strict=True):
+    for record, costs in zip(usable, prepared.costs_alone(shapes_of(usable), rates_of(usable)), strict=True):
         values = point_of(prepared.experiment.space, record.recipe)
         inside += values is not None
         yield dataclasses.replace(

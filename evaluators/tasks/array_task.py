@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from compressors.context import Batch, logits_of
 from compressors.errors import DivergedError
+from compressors.graph.exit_heads import exits_in
+from compressors.graph.exits import taken
 from evaluators.metric import Estimate
 from evaluators.tasks.intervals import mean_interval, wilson
 from evaluators.tasks.task import Predict, Task
@@ -26,7 +28,10 @@ _PROGRESS_EXAMPLES = 512
 
 
 def module_predict(model: nn.Module) -> Predict:
-    """A torch module as a ``Predict``; evaluated in eval mode without gradients, its mode restored."""
+    """A torch module as a ``Predict``; evaluated in eval mode without gradients, its mode restored.
+
+    Of a model with early exits the logits are those of the stage at which each example leaves, and ``stage`` ``[examples]`` says which that is.
+    """
 
     def predict(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         training = model.training
@@ -39,7 +44,12 @@ def module_predict(model: nn.Module) -> Predict:
         finally:
             if training:
                 model.train()
-        return {"logits": logits.float().cpu().numpy()}
+        found = logits.float().cpu().numpy()
+        exits = exits_in(model)
+        if exits is None:
+            return {"logits": found}
+        chosen, stage = taken(found, exits.get("threshold"))
+        return {"logits": chosen, "stage": stage}
 
     return predict
 

@@ -18,7 +18,7 @@ def test_in_blocks_a_candidate_costs_the_same_whatever_it_is_priced_with(trained
     import numpy as np
 
     from compressors.graph import Shapes
-    from search.device_costs import blocks
+    from search.device_costs import in_blocks
     from search.loading import load_experiment
 
     graph = load_experiment(trained.experiment).graph
@@ -27,8 +27,11 @@ def test_in_blocks_a_candidate_costs_the_same_whatever_it_is_priced_with(trained
     many = Shapes(widths, *(np.repeat(getattr(plain, name), 37, axis=0) for name in Shapes.__dataclass_fields__ if name != "widths"))
     model = study_device("jetson-orin-nano/onnxruntime", "onnxruntime", None)
 
+    def price(block, rates):
+        return [{"latency_ms": model.cost(graph, block)["latency_ms"].estimate(i)} for i in range(len(block))]
+
     def priced(shapes):
-        return [values.high[i] for count, block in blocks(shapes) for values in [model.cost(graph, block)["latency_ms"]] for i in range(count)]
+        return [row["latency_ms"].high for row in in_blocks(shapes, None, price)]
 
     together = priced(many)
     assert len(together) == 37

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from compressors.graph import trace
+from compressors.graph.exits import Exits, blocks_of, exit_points, staged
+from compressors.pipeline import compress
+from tests.compressors.test_early_exit import TOKENS, Convolutions, Texts, Tiles, bert
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return trace(bert(4), TOKENS, check_cuts=False)
+
+
+def test_depth_is_the_share_of_arithmetic_behind_a_block(graph):
+    shares = blocks_of(graph)
+    assert list(shares) == [f"bert.encoder.layer.{i}" for i in range(4)]
+    assert list(shares.values()) == sorted(shares.values())
+    assert shares["bert.encoder.layer.1"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_stages_follow_each_other_to_the_whole_model_and_its_heads(graph):
+    exits = Exits(("bert.encoder.layer.0", "bert.encoder.layer.2"))
+    first, second, whole = staged(graph, exits)
+    names = [[operator.name for operator in part.operators] for part in (first, second, whole)]
+    assert names[1][: len(names[0])] == names[0]
+    assert names[2][: len(names[1])] == names[1]
+    assert {o.name for o in graph.operators} == {n for n in names[2] if not n.startswith("compareto_exits")}
+    assert all(o.module.startswith(("bert.embeddings", "bert.encoder.layer.0", "compareto_exits.0")) or o.module == "bert" for o in first.operators)
+    macs = [int(part.count_macs(part.baseline())[0]) for part in (first, second, whole)]
+    assert macs[0] < macs[1] < macs[2]
+    assert macs[2] == graph.macs + 2 * 2 * 16 * 4
+    assert staged(graph, exits)[0] is first, "priced tables are found again"
+
+
+@pytest.mark.parametrize("hidden", [None, 6])
+def test_parameters_are_those_of_the_model_that_is_made(hidden):
+    recipe = [{"early_exit": {"after": ["bert.encoder.layer.1"], "steps": 1, "hidden": hidden}}]
+    made = compress(bert(), recipe, TOKENS, Texts())
+    graph = trace(bert(), TOKENS, check_cuts=False)
+    whole = staged(graph, Exits(("bert.encoder.layer.1",), hidden=hidden))[-1]
+    assert whole.parameters == sum(p.numel() for p in made.parameters())
+
+
+def test_pruned_channels_make_the_heads_thinner():
+    tiles = Tiles(32)
+    recipe = [{"prune": {"ratio": {"channels": 0.5}}}, {"early_exit": {"after": ["body.0"], "steps": 1}}]
+    made = compress(Convolutions().eval(), recipe, {"image": torch.zeros(1, 1, 8, 8)}, tiles)
+    graph = trace(Convolutions().eval(), {"image": torch.zeros(1, 1, 8, 8)}, check_cuts=False)
+    from compressors.compressor import GraphEdit
+
+    shapes = GraphEdit.identity(graph).as_made(made.compareto_structure).shapes(graph)
+    assert int(staged(graph, Exits(("body.0",)))[-1].count_parameters(shapes)[0]) == sum(p.numel() for p in made.parameters())
+
+
+def test_the_end_of_the_model_is_no_exit(graph):
+    assert "classifier" not in exit_points(graph)
+    assert "bert.pooler" in exit_points(graph)

@@ -1,0 +1,68 @@
+import json
+
+import numpy as np
+import pytest
+
+from compressors.recipe import Recipe
+from evaluators.exit_rates import ExitRates
+from search.cache import Cache
+from search.experiment import Experiment
+from search.preparing import prepare
+from search.stages import StageRunner
+
+DEVICE = "raspberry-pi-5/onnxruntime"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    overrides = ["data.max_samples=300", "fit.epochs=2", f"devices=[{DEVICE}]", "constraints=[]"]
+    return prepare(Experiment.load("quickstart", overrides), Cache(tmp_path_factory.mktemp("cache")), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def runner(prepared, tmp_path_factory):
+    return StageRunner(prepared, Cache(tmp_path_factory.mktemp("stages")))
+
+
+def recipe(threshold, *more):
+    return Recipe.from_plain([{"early_exit": {"after": ["stem", "body.1"], "epochs": 3, "learning_rate": 0.01, "threshold": threshold}}, *more])
+
+
+def test_another_threshold_is_evaluated_again_and_not_trained(runner):
+    assert [s.name for s in runner.run(recipe(0.5)).stages if not s.cached] == ["early_exit", "evaluate"]
+    assert [s.name for s in runner.run(recipe(0.6)).stages if not s.cached] == ["evaluate"]
+    assert [s.name for s in runner.run(recipe(0.6)).stages if not s.cached] == []
+    assert runner.key(recipe(0.5)) != runner.key(recipe(0.6))
+
+
+def test_the_surer_an_exit_must_be_the_more_an_inference_costs(runner):
+    found = [runner.run(recipe(threshold)) for threshold in (0.0, 0.4, 0.9, 1.0)]
+    rates = [ExitRates.from_plain(json.loads(json.dumps(outcome.candidate["exits"]))) for outcome in found]
+    assert rates[0].left == (1.0, 0.0, 0.0)
+    assert [r.reached[1].value for r in rates] == sorted(r.reached[1].value for r in rates)
+    for name in (f"latency_ms@{DEVICE}", f"energy_mj@{DEVICE}"):
+        costs = [outcome.metrics[name].value for outcome in found]
+        assert costs == sorted(costs)
+        assert costs[0] < costs[-1]
+    assert len({outcome.metrics["size_bytes"].value for outcome in found}) == 1
+    assert found[0].metrics["parameters"].value > runner.run(Recipe()).metrics["parameters"].value
+
+
+def test_costs_do_not_depend_on_whether_the_stage_was_computed(runner, prepared):
+    once, again = runner.run(recipe(0.4)), StageRunner(prepared, runner.cache).run(recipe(0.4))
+    assert once.metrics == again.metrics
+    assert once.candidate == again.candidate
+
+
+def test_a_quantized_model_keeps_its_exits(runner):
+    outcome = runner.run(recipe(0.4, {"quantize": {"weight_bits": 8, "activation_bits": 8}}))
+    plain = runner.run(recipe(0.4))
+    assert outcome.metrics["size_bytes"].value < 0.5 * plain.metrics["size_bytes"].value
+    reached = [[e["value"] for e in o.candidate["exits"]["reached"]] for o in (outcome, plain)]
+    np.testing.assert_allclose(*reached, atol=0.1)
+    assert abs(outcome.metrics["accuracy"].value - plain.metrics["accuracy"].value) < 0.1
+
+
+def test_before_it_is_run_it_costs_what_an_input_does_that_never_leaves(runner):
+    priced, whole = runner.price(recipe(0.4)), runner.run(recipe(1.0)).metrics
+    assert priced[f"latency_ms@{DEVICE}"].value == pytest.approx(whole[f"latency_ms@{DEVICE}"].value)
