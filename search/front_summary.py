@@ -41,11 +41,13 @@ def spread_lines(results: Results) -> list[str]:
     """How far seeds spread, and which points did not train with every seed."""
     main = results.experiment.names.quality[0]
     seeds = {r.id: found for r in results.records if (found := results.seeds(r)) is not None}
-    variance, freedom = pooled([found.values.get(main.name, ()) for found in seeds.values()])
+    values = [found.values.get(main.name, ()) for found in seeds.values()]
+    variance, freedom = pooled(values)
     lines = []
     if freedom:
         spread = change(main, 0.0, variance**0.5).replace("+", "", 1) if main.name == "accuracy" else f"{main.name} {figure(main, variance**0.5)}"
-        lines.append(f"between seeds: standard deviation {spread}, from {counted(freedom, 'replicate')} of {counted(len(seeds), 'point')}; intervals cover it")
+        points = sum(len(trained) > 1 for trained in values)
+        lines.append(f"between seeds: standard deviation {spread}, from {counted(freedom, 'replicate')} of {counted(points, 'point')}; intervals cover it")
     lines += [f"{trial} is unstable (!): {'; '.join(found.failed)}" for trial, found in seeds.items() if found.failed]
     return lines
 

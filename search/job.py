@@ -7,10 +7,12 @@ from typing import Any
 
 from compressors.errors import UserError
 
-__all__ = ["Job", "new_job", "read_job"]
+__all__ = ["LATER", "Job", "new_job", "read_job"]
 
 Job = dict[str, Any]
 """Keys: see the arguments of ``new_job``."""
+LATER: Job = {}
+"""No job now: ask again when one has ended."""
 
 _NEEDED = ("id", "recipe", "values", "baseline", "split")
 _MORE: dict[str, Any] = {"replicate": 0, "rungs": [1.0], "part": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from compressors.compressor import GraphEdit
 from compressors.errors import TrialError
 from compressors.graph import Shapes
-from compressors.recipe import Recipe
+from compressors.recipe import Recipe, step_class
 from evaluators.metric import Estimate, Metric
 from search.algorithms import Known, algorithm_named, point_key
 from search.algorithms.known_cost import KnownCostSearch
@@ -26,6 +27,8 @@ __all__ = ["Proposals"]
 
 _VARIANT = 0.1
 """Of a trial's cost, what follows the training; as in ``search.budget``."""
+_REMEMBERED = 8192
+"""Plans whose costs are kept."""
 
 
 class Proposals:
@@ -54,6 +57,7 @@ class Proposals:
         self._algorithm = algorithm_named(spec.algorithm, experiment.space, metrics, spec.seed, known)
         self._search = Screened(self._algorithm, spec.algorithm, experiment.space, self._is_new, self._fits, spec.seed)
         self._tried: set[str] = set()
+        self._planned: dict[str, dict[str, Estimate] | None] = {}
 
     def next(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """A point and its plain recipe; None where nothing new that is feasible can be found."""
@@ -83,7 +87,7 @@ class Proposals:
             return
         names = [name for name, _ in self._experiment.objective_metrics]
         if record.status == "ok" and record.rung >= 1 and all(name in record.metrics for name in names):
-            self._run[point_key(record.values)] = record.metrics
+            self._run[point_key(record.values)] = record.metrics if self._feasible(record.metrics) else None
             # The interval of a quality is that of its examples, which trials share: what differs between two trainings is for the search to learn.
             self._search.tell(record.values, [record.metrics[name].value for name in names])
         elif record.status == "stopped" and expected is not None and isinstance(self._algorithm, KnownCostSearch):
@@ -161,29 +165,37 @@ class Proposals:
 
     def _made(self, points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Estimate] | None]:
         """What points that were run cost, which is more than planned where a step stopped early, None where training was stopped; else what is planned."""
-        found: list[Mapping[str, Estimate] | None] = [self._run.get(point_key(values)) for values in points]
-        left = [i for i, values in enumerate(points) if point_key(values) not in self._run]
-        for i, row in zip(left, self._prices([points[i] for i in left]), strict=True):
-            found[i] = row
-        return [row if row is not None and self._feasible(row) else None for row in found]
+        keys = [point_key(values) for values in points]
+        planned = iter(self._prices([values for key, values in zip(keys, points, strict=True) if key not in self._run]))
+        return [self._run[key] if key in self._run else next(planned) for key in keys]
 
     def _prices(self, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Estimate] | None]:
         """Exact and predicted metrics of each point; None for one that cannot be planned or breaks a constraint on them."""
-        found: list[dict[str, Estimate] | None] = [None] * len(points)
-        shapes: list[Shapes] = []
-        rows: list[int] = []
+        keys = [point_key({name: value for name, value in values.items() if name not in self._free}) for values in points]
+        known = {key: self._planned[key] for key in keys if key in self._planned}
+        new = {key: values for key, values in zip(keys, points, strict=True) if key not in known}
+        shapes: dict[str, Shapes] = {}
         prepared = self._runner.prepared
-        for i, values in enumerate(points):
+        for key, values in new.items():
             try:
                 edits = self._runner.plan(self._experiment.space.recipe(values))
             except TrialError:
                 continue
-            shapes.append((edits[-1] if edits else GraphEdit.identity(prepared.graph)).shapes(prepared.graph))
-            rows.append(i)
-        for i, metrics in zip(rows, prepared.costs(Shapes.concatenate(shapes)) if shapes else [], strict=True):
-            if self._feasible(metrics):
-                found[i] = metrics
-        return found
+            shapes[key] = (edits[-1] if edits else GraphEdit.identity(prepared.graph)).shapes(prepared.graph)
+        costs = dict(zip(shapes, prepared.costs(Shapes.concatenate(list(shapes.values()))) if shapes else [], strict=True))
+        found = {key: costs[key] if key in costs and self._feasible(costs[key]) else None for key in new}
+        if len(self._planned) > _REMEMBERED:
+            # What the next proposals start from is among the latest.
+            self._planned = dict(list(self._planned.items())[_REMEMBERED // 2 :])
+        self._planned |= found
+        return [known[key] if key in known else found[key] for key in keys]
+
+    @cached_property
+    def _free(self) -> frozenset[str]:
+        """Dimensions on which no plan, and so no cost, depends."""
+        space = self._experiment.space
+        within = [path for path, name, _ in space.steps() if not step_class(name).plans]
+        return frozenset(d.name for d in space.dimensions if any(d.path[: len(path)] == path for path in within))
 
     def _feasible(self, metrics: Mapping[str, Estimate]) -> bool:
         for key, device in self._runner.prepared.devices.items():

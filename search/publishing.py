@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from compressors.recipe import Recipe
 from search.in_turn import InTurn
@@ -15,9 +15,6 @@ from search.pace import Pace
 from search.record import TrialRecord
 from search.replicates import replicate_id
 from search.results import Results, Split
-
-if TYPE_CHECKING:
-    from search.running import Pool
 
 __all__ = ["Deadline", "publish", "published_records"]
 
@@ -43,22 +40,20 @@ def published_records(results: Results, split: Split) -> tuple[TrialRecord, ...]
     return tuple(found.values())
 
 
-def publish(load: Callable[[], Results], ledger: Ledger, pool: Pool, line: Callable[[str], None], deadline: Deadline) -> None:
-    """Evaluate on ``report`` what is on a front and was not yet, then train its members again with other seeds.
+def publish(load: Callable[[], Results], ledger: Ledger, line: Callable[[str], None], deadline: Deadline) -> Iterator[InTurn]:
+    """What there is to run, a queue at a time: evaluate on ``report`` what is on a front and was not yet, then train its members again with other seeds.
 
     Args:
         load: the study's results as they are now.
         ledger: of the study.
-        pool: runs what is missing.
         line: receives progress, a plain line at a time.
         deadline: no training starts that would end later; evaluations, for which the search has left time, always run.
     """
-    results = load()
-    _evaluate(results, ledger, pool, line)
-    _replicate(load(), ledger, pool, line, deadline)
+    yield from _evaluate(load(), ledger, line)
+    yield from _replicate(load(), ledger, line, deadline)
 
 
-def _evaluate(results: Results, ledger: Ledger, pool: Pool, line: Callable[[str], None]) -> None:
+def _evaluate(results: Results, ledger: Ledger, line: Callable[[str], None]) -> Iterator[InTurn]:
     baselines = (r for r in results.records if r.baseline and r.status == "ok")
     left = [r for r in {r.id: r for r in (*published_records(results, "search"), *baselines)}.values() if not r.report]
     if not left:
@@ -72,10 +67,10 @@ def _evaluate(results: Results, ledger: Ledger, pool: Pool, line: Callable[[str]
         else:
             line(f"{record.id} could not be evaluated on report: {record.reason.splitlines()[-1]}")
 
-    pool.run(InTurn([new_job(r.id, r.recipe, baseline=r.baseline, values=r.values, split="report") for r in left], ended))
+    yield InTurn([new_job(r.id, r.recipe, baseline=r.baseline, values=r.values, split="report") for r in left], ended)
 
 
-def _replicate(results: Results, ledger: Ledger, pool: Pool, line: Callable[[str], None], deadline: Deadline) -> None:
+def _replicate(results: Results, ledger: Ledger, line: Callable[[str], None], deadline: Deadline) -> Iterator[InTurn]:
     wanted = results.experiment.search.replicates
     members = [r for r in published_records(results, "report") if r.report and wanted and trains(r.recipe)]
     tried = {trial: {r.replicate for r in others} for trial, others in results.replicates.items()}
@@ -96,7 +91,7 @@ def _replicate(results: Results, ledger: Ledger, pool: Pool, line: Callable[[str
 
     jobs = [new_job(replicate_id(r.id, n), r.recipe, values=r.values, split="report", replicate=n) for r, n in todo]
     work = InTurn(jobs, ended, over=lambda: deadline.short)
-    pool.run(work)
+    yield work
     if work.left:
         ids = ", ".join(job["id"] for job in work.left[:5]) + (", ..." if len(work.left) > 5 else "")
         line(f"time is short: {len(work.left)} of {len(todo)} replicates were left out: {ids}")

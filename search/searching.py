@@ -10,7 +10,7 @@ from compressors.recipe import Recipe
 from search.ahead import Ahead
 from search.budget import Budget
 from search.figures import figure
-from search.job import Job, new_job
+from search.job import LATER, Job, new_job
 from search.ledger import Ledger
 from search.progress import Progress
 from search.promotion import Promotion
@@ -19,10 +19,7 @@ from search.record import TrialRecord
 from search.running_front import RunningFront
 from search.stages import goes_on
 
-__all__ = ["LATER", "Search"]
-
-LATER: Job = {}
-"""No job now: ask again when one has ended."""
+__all__ = ["Search"]
 
 Proposal = tuple[dict[str, Any], list[dict[str, Any]]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from search.interrupting import interrupted_by_termination
 from search.job import new_job
 from search.ledger import Ledger
 from search.mirror import Mirror
+from search.phases import Phases
 from search.preparing import Prepared, prepare
 from search.progress import Progress
 from search.promotion import Promotion
@@ -43,6 +45,7 @@ from search.warm_start import adopted, identity_of, require_same_model
 
 if TYPE_CHECKING:
     from search.running import Pool
+    from search.tuning import Work
 
 __all__ = ["Study"]
 
@@ -154,19 +157,16 @@ class Study:
             asked = trial_resources(spec, nodes, memory.own, memory.gpu)
             pool = Pool(prepared, cache, spec.workers or asked.room(nodes), asked, identity() if self._address else None)
             progress.line(f"{pool.workers} trials at a time on {counted(len(nodes), 'node')}, each with {asked}")
+            works = self._works(ledger, runner, pool.workers, done, taken, progress)
             try:
-                self._baselines(ledger, runner, pool, done, progress)
-                for record in taken:
-                    if record.id not in {r.id for r in done}:
-                        ledger.finish(record)
-                        done.append(record)
-                self._search(ledger, runner, pool, done, progress)
-                self._publish(ledger, pool, progress)
+                pool.run(Phases(works))
                 if spec.verify:
                     self._verify(ledger, prepared, pool, progress, cache)
             except KeyboardInterrupt:
                 self._interrupted()
                 raise
+            finally:
+                works.close()
         results = Results.load(self.folder)
         write_exports(results, self.folder)
         self._say(results)
@@ -182,7 +182,19 @@ class Study:
             self._say(results)
         print(f"interrupted; what has ended is kept: continue with --name {self.name} --resume")
 
-    def _baselines(self, ledger: Ledger, runner: StageRunner, pool: Pool, done: list[TrialRecord], progress: Progress) -> None:
+    def _works(
+        self, ledger: Ledger, runner: StageRunner, workers: int, done: list[TrialRecord], taken: Iterable[TrialRecord], progress: Progress
+    ) -> Generator[Work]:
+        """What there is to run before the front is verified."""
+        yield from self._baselines(ledger, runner, done, progress)
+        for record in taken:
+            if record.id not in {r.id for r in done}:
+                ledger.finish(record)
+                done.append(record)
+        yield from self._search(ledger, runner, workers, done, progress)
+        yield from self._publish(ledger, progress)
+
+    def _baselines(self, ledger: Ledger, runner: StageRunner, done: list[TrialRecord], progress: Progress) -> Iterator[Work]:
         finished = {r.id for r in done}
         recipes = baseline_recipes(self.experiment.space, runner)
         jobs = [new_job(f"baseline-{name}", recipe, baseline=name) for name, recipe in recipes.items() if f"baseline-{name}" not in finished]
@@ -192,7 +204,7 @@ class Study:
             done.append(record)
 
         if jobs:
-            pool.run(InTurn(jobs, ended, start=ledger.start))
+            yield InTurn(jobs, ended, start=ledger.start)
         base = next((r for r in done if r.baseline == UNCOMPRESSED), None)
         if base is None or base.status != "ok":
             raise UserError(f"the uncompressed model cannot be evaluated: {base.reason if base else 'no record'}")
@@ -201,7 +213,7 @@ class Study:
         if self.experiment.constraints and all(c.satisfied(base.metrics, base.metrics) for c in self.experiment.parsed_constraints):
             progress.line("the uncompressed model already meets every constraint")
 
-    def _search(self, ledger: Ledger, runner: StageRunner, pool: Pool, done: list[TrialRecord], progress: Progress) -> None:
+    def _search(self, ledger: Ledger, runner: StageRunner, workers: int, done: list[TrialRecord], progress: Progress) -> Iterator[Work]:
         spec = self.experiment.search
         front = RunningFront(self.experiment)
         baselines = sorted((r for r in done if r.baseline), key=lambda r: r.id)
@@ -220,29 +232,30 @@ class Study:
         if self._replay is not None:
             asked = Recorded(proposals, self._recorded, {*(r.id for r in trials), *(job["id"] for job in pending)})
         # One worker waits for what its trial has found; of several, some are always under way.
-        ahead = Ahead(asked.next, asked.tell, 0 if pool.workers == 1 else -(-pool.workers // 4))
-        budget = Budget(spec, [r for r in trials if not r.origin], pool.workers, front=lambda: front.size)
+        ahead = Ahead(asked.next, asked.tell, 0 if workers == 1 else -(-workers // 4))
+        budget = Budget(spec, [r for r in trials if not r.origin], workers, front=lambda: front.size)
         self._deadline = Deadline(budget.deadline, budget.pace)
         search = Search(proposals, ahead, budget, ledger, front, promotion, progress)
         search.take_over(trials, pending)
         try:
             # The cores are for trials: more threads for small matrices would wait for one another.
             with threadpool_limits(1):
-                pool.run(search)
+                yield search
         finally:
             ahead.close()
         if proposals.screened:
             progress.line(f"{proposals.screened} proposals broke a constraint on known costs and were not trained")
 
-    def _publish(self, ledger: Ledger, pool: Pool, progress: Progress) -> None:
-        publish(lambda: Results.load(self.folder), ledger, pool, progress.line, self._deadline)
+    def _publish(self, ledger: Ledger, progress: Progress) -> Iterator[Work]:
+        return publish(lambda: Results.load(self.folder), ledger, progress.line, self._deadline)
 
     def _verify(self, ledger: Ledger, prepared: Prepared, pool: Pool, progress: Progress, cache: Cache) -> None:
         verifier = FrontVerifier(prepared, cache, progress.line, self.folder / ARTIFACTS if self._keep else None)
         try:
             # What a demoted point dominated comes to the front in its place, and is verified in its turn.
             while verifier.run(Results.load(self.folder), ledger.verify):
-                self._publish(ledger, pool, progress)
+                for work in self._publish(ledger, progress):
+                    pool.run(work)
         finally:
             verifier.close()
 

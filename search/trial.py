@@ -66,7 +66,8 @@ class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no ty
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next job."""
         self._job = new_config
-        self._part = TrialRecord.from_json(new_config["part"]) if new_config["part"] else None
+        part = new_config.get("part")
+        self._part = TrialRecord.from_json(part) if part else None
         return True
 
     def cleanup(self) -> None:
@@ -74,7 +75,10 @@ class CompressionTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no ty
         gc.freeze()
 
     def step(self) -> dict[str, Any]:
-        """Run the job up to its next rung."""
+        """Run the job up to its next rung; where there is none yet, wait a little."""
+        if "idle" in self._job:
+            time.sleep(self._job["idle"])
+            return {"done": True}
         started = time.monotonic()
         before = self._part
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -16,6 +17,9 @@ from search.job import Job
 from search.record import Status, TrialRecord
 
 __all__ = ["Jobs", "Losses", "Rungs", "Work"]
+
+_SHORTEST, _LONGEST, _SHARE = 0.1, 10.0, 0.1
+"""Seconds that a worker waits before it asks again; of those since there was a job, the share."""
 
 
 class Work(Protocol):
@@ -46,6 +50,7 @@ class Jobs(Searcher):  # type: ignore[misc]  # Ray ships no types
         self._work = work
         self._running: dict[str, Job] = {}
         self._lost: dict[str, int] = {}
+        self._busy = time.monotonic()
         self.error: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -57,13 +62,15 @@ class Jobs(Searcher):  # type: ignore[misc]  # Ray ships no types
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """The next job as a trial's configuration."""
+        """The next job as a trial's configuration; a short sleep where there is none yet."""
         job = self._guarded(self._work.next_job) if self.error is None else None
         if job is None:
             return Searcher.FINISHED
         if not job:
-            return None
+            # Tune ends workers that have nothing to do, and starting another takes seconds.
+            return {"idle": min(_LONGEST, max(_SHORTEST, (time.monotonic() - self._busy) * _SHARE))}
         self._running[trial_id] = job
+        self._busy = time.monotonic()
         return dict(job)
 
     def reached(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -81,6 +88,7 @@ class Jobs(Searcher):  # type: ignore[misc]  # Ray ships no types
             self.error = self.error or StorageError(result["storage"])
         elif "record" in result:
             del self._running[trial_id]
+            self._busy = time.monotonic()
             record = self._record(trial_id, result)
             self._lost.pop(trial_id, None)
             self._guarded(self._work.paused if record.status == "ok" and record.rung < 1 else self._work.ended, record)
@@ -91,7 +99,9 @@ class Jobs(Searcher):  # type: ignore[misc]  # Ray ships no types
 
     def failed(self, trial_id: str, text: str) -> None:
         """A job's worker has ended before the job in every attempt; ``text`` is what Ray knows."""
-        job = self._running.pop(trial_id)
+        job = self._running.pop(trial_id, None)
+        if job is None:
+            return
         attempts = 1 + self._lost.pop(trial_id, 0)
         if "Traceback" in text:
             status, reason = "error", text

@@ -1,4 +1,4 @@
-"""Where an acquisition function is largest: every point of a small space, else random points and mutations of the front, refined step by step."""
+"""Where an acquisition function is largest: every point of a small space, else points spread over it and mutations of the front, refined step by step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import qmc
 
 from search.algorithms.algorithm import point_key
 from search.algorithms.encoding import Encoding
@@ -19,7 +20,7 @@ Gain = Callable[[_Array, _Array], _Array]
 """From codes ``[candidates, dimensions]`` and costs ``[candidates, costs]`` to what they promise, negative for what must not be."""
 _EVERY = 2048
 """Points of a space that is small enough for all of them to be looked at."""
-_RANDOM = 512
+_SPREAD = 512
 _FRONT = 32
 _CHILDREN = 8
 _WIDE, _NARROW = 0.15, 0.04
@@ -39,6 +40,8 @@ class Candidates:
         self._encoding, self._costs = encoding, costs
         self._all: tuple[_Array, list[dict[str, Any]], _Array] | None = None
         self._small = encoding.every(_EVERY)
+        # The same ones each time: what they cost need not be asked again.
+        self._spread = qmc.Sobol(len(encoding.free), seed=0).random(_SPREAD) if self._small is None else np.zeros((0, len(encoding.free)))
 
     def searched(self, gain: Gain, parents: _Array, seen: AbstractSet[str], rng: np.random.Generator) -> Iterator[tuple[dict[str, Any], float]]:
         """Points that were not seen, and what they promise, the best first.
@@ -57,7 +60,7 @@ class Candidates:
             yield from _ranked(points, gain(codes, costs), seen)
             return
         front = parents[rng.permutation(len(parents))[:_FRONT]]
-        pool = [rng.random((_RANDOM, parents.shape[1])), *(self._mutated(front, _CHILDREN, scale, rng) for scale in (_WIDE, _NARROW))]
+        pool = [self._spread, *(self._mutated(front, _CHILDREN, scale, rng) for scale in (_WIDE, _NARROW))]
         codes, points, values = self._valued(gain, np.vstack(pool))
         for scale in _STEPS:
             best = np.argsort(-values, kind="stable")[:_KEPT]

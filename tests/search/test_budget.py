@@ -13,10 +13,11 @@ import pytest
 from evaluators.metric import Estimate
 from search.budget import Budget, cost_of
 from search.experiment import Experiment
+from search.job import LATER
 from search.ledger import Ledger
 from search.progress import Progress
 from search.record import StageRecord, Status, TrialRecord
-from search.searching import LATER, Search
+from search.searching import Search
 from search.settings import SearchSpec
 from search.study import Study
 
@@ -93,7 +94,8 @@ def searched(folder: Path, pool: "TwoAtATime", budget: str, *, resume: bool = Fa
         patch.setattr("search.study.Budget", lambda *details, **more: Budget(*details, **more, clock=lambda: pool.now))
         patch.setattr("search.study.Proposals", Always)
         study = Study(experiment, storage=folder.parent)
-        study._search(ledger, cast("Any", None), cast("Any", pool), [baseline, *ledger.records()], Progress(None))
+        for work in study._search(ledger, cast("Any", None), pool.workers, [baseline, *ledger.records()], Progress(None)):
+            pool.run(cast("Search", work))
     assert ledger.pending() == []
     ledger.close()
     return [r.id for r in ledger.records()]

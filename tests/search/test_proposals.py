@@ -58,3 +58,16 @@ def test_a_stopped_trial_is_told_as_what_it_is_expected_to_come_to_and_holds_no_
     proposals.tell(stopped)
     proposals.tell(TrialRecord("0002", stopped.recipe, "ok", metrics=metrics, values=values, rung=1 / 3))
     assert heard[1:] == [(None, None)] * 2, "what a part of the budget gave is no quality"
+
+
+def test_points_that_differ_only_in_their_training_are_planned_once(monkeypatch):
+    monkeypatch.setattr("search.proposals.algorithm_named", lambda *a: knowledge.append(a[-1]))
+    knowledge, planned = [], []
+    experiment = Experiment.load("quickstart", ["objectives=[accuracy, size_bytes]", "constraints=[]"])
+    prepared = SimpleNamespace(graph=SimpleNamespace(axes=(), sites=()), devices={}, costs=lambda shapes: [PLANNED] * len(shapes))
+    Proposals(experiment, SimpleNamespace(prepared=prepared, plan=lambda recipe: planned.append(recipe) or ()), {"fp32": UNCOMPRESSED}, "fp32")
+    point = experiment.space.sample(np.random.default_rng(0))
+    points = [point, {**point, "distill.temperature": 2.0}, {**point, "distill.alpha": 0.5}, {**point, "prune.ratio.channels": 0.123}]
+    for _ in range(2):
+        assert len(knowledge[0].costs(points)) == 4
+    assert len(planned) == 2

@@ -59,7 +59,8 @@ def published(study):
             others = {trial: tuple(r for r in ledger.replicates.values() if r.id.startswith(f"{trial}-r")) for trial in ("0001", "0002")}
             return Results(experiment, found, replicates={trial: rs for trial, rs in others.items() if rs})
 
-        publish(load, ledger, pool, lines.append, deadline or Deadline(None, Pace()))
+        for work in publish(load, ledger, lines.append, deadline or Deadline(None, Pace())):
+            pool.run(work)
         return ledger, lines, load()
 
     return run

@@ -41,3 +41,16 @@ def test_the_record_says_what_was_lost(said, status, reason):
     (record,) = work.records
     assert (record.id, record.status, record.attempts) == ("0001", status, 3)
     assert reason in record.reason
+
+
+def test_a_worker_without_a_job_waits_and_asks_again():
+    work = Work()
+    work.jobs = [{}, new_job("0001", [])]
+    work.jobs.reverse()
+    jobs = Jobs(work)
+    idle = jobs.suggest("waits")
+    assert 0 < idle["idle"] <= 10
+    jobs.on_trial_complete("waits", {"done": True})
+    jobs.failed("waits", "The actor died unexpectedly before finishing this task.")
+    assert jobs.suggest("trial")["id"] == "0001"
+    assert work.records == []
