@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compressors.context import Context
+    from compressors.teacher_spec import TeacherSpec
 
 __all__ = ["STEP_CONFIG", "Compressor", "GraphEdit", "Patterns", "Scores"]
 
@@ -151,6 +152,10 @@ class Compressor(ABC):
 
     def criteria(self) -> tuple[str, ...]:
         """Names of the scores that ``plan`` needs."""
+        return ()
+
+    def teachers(self) -> tuple[TeacherSpec, ...]:
+        """Models that it learns from, other than the uncompressed one: part of what its result depends on."""
         return ()
 
     def problems(self, graph: ModelGraph) -> Iterator[tuple[str, str]]:
