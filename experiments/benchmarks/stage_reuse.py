@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=12, help="of distillation (default: 12)")
+    parser.add_argument("--epochs", type=int, default=48, help="of distillation (default: 48, some seconds)")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     quiet_libraries()
