@@ -43,7 +43,7 @@ def register(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; or compare."""
-    from search.serving.deployment import require_serve
+    from search.serving.requirements import require_serve
 
     require_serve()
     from search.quantities import parse_bytes

@@ -57,7 +57,7 @@ def gateway(catalogue: Catalogue, settings: ServingSettings, backend: Backend, f
         Route("/health", serving.health, methods=["GET"]),
         Route("/metrics", serving.metrics, methods=["GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+    return Starlette(routes=routes, exception_handlers={HTTPException: _no_route, Exception: _our_fault})
 
 
 class _Serving:
@@ -164,3 +164,7 @@ async def _no_route(request: Request, error: Exception) -> Response:
     accepted = "POST /v1/models/NAME/predict, POST /v1/models/NAME/versions/VERSION/predict, GET /v1/models, GET /health, GET /metrics"
     message = f"{request.method} is not accepted here" if error.status_code == 405 else str(error.detail)
     return _refused(RequestError(error.status_code, message, key="path", value=request.url.path, accepted=accepted, headers=dict(error.headers or {})))
+
+
+async def _our_fault(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's
+    return _refused(RequestError(500, f"{type(error).__name__} in the server"))

@@ -1,12 +1,17 @@
-"""Requests to a server, some at a time, and how long each took."""
+"""Requests to a server, some at a time, and how long each took. Run as a program it reads a load and prints an outcome, both as JSON."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from compressors.errors import UserError
 
@@ -48,15 +53,36 @@ class Outcome:
 
 
 def sent(host: str, port: int, load: Load) -> Outcome:
-    """Send a load.
+    """Send a load, from a process of its own: a server in this one would share its interpreter with the client.
 
     Raises:
         UserError: the server cannot be reached, or closed a connection.
     """
+    plain = {"host": host, "port": port, **asdict(load), "bodies": [body.decode("utf-8") for body in load.bodies]}
+    # -P keeps the current folder out, but a source tree that is not installed must still be found.
+    paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+    command = [sys.executable, "-P", "-m", "search.serving.load"]
+    ended = subprocess.run(command, input=json.dumps(plain), capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - our own program
+    if ended.returncode:
+        said = ended.stderr.strip().splitlines()
+        raise UserError(f"http://{host}:{port}{load.path}: {said[-1] if said else f'exit code {ended.returncode}'}")
+    found = json.loads(ended.stdout)
+    return Outcome(found["latencies_ms"], Counter({int(status): count for status, count in found["statuses"].items()}), found["seconds"])
+
+
+def main() -> int:
+    """From standard input to standard output."""
+    plain = json.load(sys.stdin)
+    host, port = plain.pop("host"), plain.pop("port")
+    load = Load(**{**plain, "bodies": [body.encode("utf-8") for body in plain["bodies"]]})
     try:
-        return asyncio.run(_sent(host, port, load))
-    except (OSError, asyncio.IncompleteReadError, ValueError, IndexError) as error:
-        raise UserError(f"http://{host}:{port}{load.path}: {error}") from error
+        outcome = asyncio.run(_sent(host, port, load))
+    except (OSError, EOFError) as error:
+        print(error or type(error).__name__, file=sys.stderr)
+        return 1
+    json.dump({"latencies_ms": outcome.latencies_ms, "statuses": outcome.statuses, "seconds": outcome.seconds}, sys.stdout)
+    return 0
 
 
 async def _sent(host: str, port: int, load: Load) -> Outcome:
@@ -99,3 +125,7 @@ async def _status(reader: asyncio.StreamReader) -> int:
             await reader.readexactly(size + 2)
         await reader.readline()
     return int(head[0].split()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

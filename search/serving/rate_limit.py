@@ -28,8 +28,8 @@ class RateLimit:
             return 0.0
         now = self._clock()
         self._tokens, self._at = min(self.burst, self._tokens + (now - self._at) * self.rate), now
-        if self._tokens >= 1:
-            self._tokens -= 1
+        if self._tokens > 1 - 1e-9:  # a sum of floats
+            self._tokens = max(0.0, self._tokens - 1)
             return 0.0
         return (1 - self._tokens) / self.rate
 
