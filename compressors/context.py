@@ -14,6 +14,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from compressors.graph.model_graph import ModelGraph
     from compressors.targets.target import Target
+    from compressors.teacher_outputs import OutputStore
+    from compressors.teacher_spec import TeacherSpec
 
 __all__ = ["Batch", "Context", "IndexedData", "TrainingData", "logits_of"]
 
@@ -98,6 +100,9 @@ class Context:
         begun: what ``keep`` received when the same step ran on a smaller part of the budget; the model that it left then is the one to go on with. Only for
             steps that are ``resumable``.
         keep: receives what a resumable step needs to go on, beside the model that it leaves.
+        teachers: makes a model, in eval mode, of what a step names as its teacher; None where there is no experiment whose folder it could be in.
+        outputs: where the outputs of teachers are kept; None runs them beside the student.
+        first_view: variant of the training data that the first epoch sees.
     """
 
     data: TrainingData | None
@@ -111,6 +116,9 @@ class Context:
     log: Callable[[str], None] = _discard
     begun: Mapping[str, Tensor] | None = None
     keep: Callable[[dict[str, Tensor]], None] | None = None
+    teachers: Callable[[TeacherSpec], nn.Module] | None = None
+    outputs: OutputStore | None = None
+    first_view: int = 0
 
 
 def logits_of(outputs: Any) -> Tensor:

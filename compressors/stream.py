@@ -43,12 +43,14 @@ class Stream:
         batch_size: None is the data's.
         views: how many variants there are; None, or data whose examples have no numbers: augmented anew by the seed of each pass.
         held_out: share of the examples that no pass has, in [0, 1); the same ones for every training.
+        first_view: variant that the first pass has.
     """
 
     data: TrainingData
     batch_size: int | None = None
     views: int | None = None
     held_out: float = 0.0
+    first_view: int = 0
 
     @cached_property
     def _examples(self) -> IndexedData | None:
@@ -78,7 +80,7 @@ class Stream:
             return
         rows = np.random.default_rng(seed + number).permutation(self._split[0])
         # Without views, of data whose examples have to be numbered only because some are held out, each epoch is a variant of its own.
-        view = 0 if not data.augments else number % self.views if self.views is not None else seed + number
+        view = 0 if not data.augments else (self.first_view + number) % self.views if self.views is not None else seed + number
         for piece in pieces(len(rows), self.batch_size or data.batch_size):
             yield data.take("train", rows[piece], view=view)
 

@@ -24,7 +24,7 @@ from evaluators.model_spec import ModelSpec
 if TYPE_CHECKING:
     from evaluators.tasks.task import Task
 
-__all__ = ["ModelSpec", "input_names", "load_model", "model_fingerprint"]
+__all__ = ["ModelSpec", "build_model", "input_names", "load_model", "model_fingerprint"]
 
 _AUTO = {
     "image-classification": "AutoModelForImageClassification",
@@ -134,6 +134,17 @@ def load_model(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
         UserError: a missing file or function, a factory that raises, weights that do not fit, a hub that cannot be reached, a head
             whose label count is not the data's.
     """
+    model = build_model(spec, folder, task)
+    _check_head(model, task)
+    return model
+
+
+def build_model(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
+    """The model in eval mode, whatever inputs it takes and whatever a factory's model returns.
+
+    Raises:
+        UserError: as ``load_model``, except for what running the model shows.
+    """
     if spec.pretrained:
         model = _pretrained(spec, folder, task)
     else:
@@ -145,9 +156,7 @@ def load_model(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
             if wrong:
                 raise UserError(f"model.weights: {spec.weights} does not fit the model; {len(wrong)} differ, such as {', '.join(wrong[:3])}")
             model.load_state_dict(state, strict=False)
-    model.eval()
-    _check_head(model, task)
-    return model
+    return model.eval()
 
 
 def _check_head(model: nn.Module, task: Task) -> None:

@@ -12,6 +12,7 @@ from search.dimension import spell
 from search.experiment import Experiment
 from search.loading import load_experiment
 from search.space import Space
+from search.teachers import teachers_of
 
 __all__ = ["check", "graph_problems"]
 
@@ -25,6 +26,7 @@ def check(experiment: Experiment) -> list[str]:
     loaded = load_experiment(experiment)
     graph = loaded.graph
     problems = graph_problems(experiment.space, graph)
+    problems = problems or teachers_of(experiment.space, experiment.model.task, experiment.folder, loaded.model, loaded.task)[1]
     if problems:
         raise UserError("\n".join(problems))
     kinds: dict[str, int] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from search.device_costs import in_blocks, study_device
 from search.experiment import Experiment
 from search.loading import load_experiment
 from search.lock import installed_versions
+from search.teachers import Teacher, teachers_of
 
 __all__ = ["Prepared", "prepare", "state_key"]
 
@@ -43,6 +44,7 @@ class Prepared:
         model: the uncompressed model in eval mode.
         model_key, data_key: fingerprints.
         devices: by full key.
+        teachers: that steps name, see ``search.teachers``.
     """
 
     experiment: Experiment
@@ -54,6 +56,7 @@ class Prepared:
     model_key: str
     data_key: str
     versions: Mapping[str, str]
+    teachers: Mapping[str, Teacher] = field(default_factory=dict)
 
     @property
     def model_name(self) -> str:
@@ -125,11 +128,15 @@ def prepare(experiment: Experiment, cache: Cache, log: Callable[[str], None]) ->
         raise UserError("\n".join(problems))
     task = loaded.task
     assert isinstance(task, ArrayTask)
+    teachers, problems = teachers_of(experiment.space, experiment.model.task, experiment.folder, loaded.model, task)
+    if problems:
+        raise UserError("\n".join(problems))
     model, versions = loaded.model, installed_versions()
     if experiment.fit is not None:
         model = _fitted(experiment, model, task, cache, versions, log)
     devices = {key: study_device(key, experiment.target, experiment.workload.requests_per_hour) for key in experiment.devices}
-    return Prepared(experiment, model, task, loaded.graph, target_named(experiment.target), devices, model_fingerprint(model), task.fingerprint, versions)
+    target = target_named(experiment.target)
+    return Prepared(experiment, model, task, loaded.graph, target, devices, model_fingerprint(model), task.fingerprint, versions, teachers)
 
 
 def _fitted(experiment: Experiment, model: nn.Module, task: ArrayTask, cache: Cache, versions: Mapping[str, str], log: Callable[[str], None]) -> nn.Module:

@@ -18,12 +18,16 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """One stage of a trial: its cache key, whether it was loaded instead of computed, and the seconds it took here."""
+    """One stage of a trial: its cache key, whether it was loaded instead of computed, and the seconds it took here.
+
+    ``peak_memory_bytes`` is what it took at most when it was computed, of stages that train: on a GPU what torch allocated, else the whole process in RAM.
+    """
 
     name: str
     key: str
     cached: bool
     seconds: float
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from compressors.graph.exits import Exits
 from compressors.graph.surgery import STRUCTURE_VERSION
 from compressors.recipe import Recipe
 from compressors.scoring import depends_on_target, scores_of
+from compressors.teacher_outputs import OutputStore
+from compressors.teacher_spec import TeacherSpec
 from evaluators.devices.calibration.anchors import Candidate
 from evaluators.exit_rates import ExitRates, StageRecorder
 from evaluators.metric import Estimate
@@ -34,15 +36,25 @@ from evaluators.tasks.array_task import module_predict
 from search.cache import Cache
 from search.example_scores import pack
 from search.failure_memory import FailureMemory, memory_ran_out
+from search.peak_memory import PeakMemory
 from search.preparing import Prepared, state_key
 from search.record import StageRecord
 from search.stored_model import read_model, structure_of, write_model
+from search.stored_outputs import StoredOutputs
+from search.teachers import Teacher, load_teacher, teacher_name
 
 __all__ = ["Outcome", "StageRunner", "goes_on", "last_trained"]
 
 _STAGES_VERSION = 2
 _EVALUATION_VERSION = 3
-_STRUCTURE, _METRICS, _EXAMPLES, _TRAINING, _EXITS = "structure.json", "metrics.json", "examples.json", "training.safetensors", "exits.json"
+_STRUCTURE, _METRICS, _EXAMPLES, _TRAINING, _EXITS, _MEMORY = (
+    "structure.json",
+    "metrics.json",
+    "examples.json",
+    "training.safetensors",
+    "exits.json",
+    "memory.json",
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,9 @@ class StageRunner:
         prepared: shared by all trials.
         cache: stages that were computed before are loaded from it.
         log: receives one plain line at a time.
+
+    Attributes:
+        outputs: where the outputs of teachers are kept; None runs them beside the student.
     """
 
     def __init__(self, prepared: Prepared, cache: Cache, log: Callable[[str], None] | None = None) -> None:
@@ -86,6 +101,8 @@ class StageRunner:
         self._stages: list[StageRecord] = []
         self._logs: list[str] = []
         self._failures = FailureMemory(cache, prepared.versions, prepared.model_name)
+        self._teachers = dict(prepared.teachers)
+        self.outputs: OutputStore | None = StoredOutputs(prepared, cache, self.device.type, lambda spec: self._teacher(spec).fingerprint, self._line)
 
     def plan(self, recipe: Recipe) -> tuple[GraphEdit, ...]:
         """The accumulated edits of a recipe. Scores are computed (or loaded) on the way.
@@ -224,7 +241,15 @@ class StageRunner:
             # A live model is the same for every runtime: what one has trained, another only quantizes.
             runtime = self.prepared.target.name if step.name == "quantize" else runtime
             fidelity = (self.prepared.experiment.search.seed, replicate, budget if i == last else 1.0) if step.stochastic else ()
-            parent = state_key(parent, step.name, step.version, sorted(step.split_config()[0].items(), key=str), runtime, fidelity)
+            parent = state_key(
+                parent,
+                step.name,
+                step.version,
+                sorted(step.split_config()[0].items(), key=str),
+                runtime,
+                fidelity,
+                *(self._teacher(spec).fingerprint for spec in step.teachers()),
+            )
             keys.append(parent)
         return keys
 
@@ -236,7 +261,15 @@ class StageRunner:
     def _context(self, key: str, budget: float) -> Context:
         p = self.prepared
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        return Context(p.task, p.model, p.graph, p.task.example_inputs, p.target, seed, budget, self.device, self._line)
+        context = Context(p.task, p.model, p.graph, p.task.example_inputs, p.target, seed, budget, self.device, self._line)
+        return replace(context, teachers=lambda spec: self._teacher(spec).model, outputs=self.outputs)
+
+    def _teacher(self, spec: TeacherSpec) -> Teacher:
+        name, experiment = teacher_name(spec), self.prepared.experiment
+        if name not in self._teachers:
+            # Of a recipe that is not the experiment's.
+            self._teachers[name] = load_teacher(spec, experiment.model.task, experiment.folder, self.prepared.task)
+        return self._teachers[name]
 
     def _line(self, line: str) -> None:
         self._logs.append(line)
@@ -290,11 +323,13 @@ class StageRunner:
                     kept: list[dict[str, Tensor]] = []
                     if i == last and budget < 1 and step.resumable:
                         context = replace(context, keep=kept.append)
+                    memory = PeakMemory(self.device)
                     with self._failures.remembering(step.name, key):
                         model = step.apply(model, edit, context)
-                    self._put(key, partial(_write, model, kept), step.name)
+                    peak = memory.bytes() if step.stochastic else None
+                    self._put(key, partial(_write, model, kept, peak), step.name)
             edit = edit.as_made(structure_of(model))
-            self._stages.append(StageRecord(step.name, key, found is not None, time.monotonic() - started))
+            self._stages.append(StageRecord(step.name, key, found is not None, time.monotonic() - started, self._peak(key)))
         for step in recipe.steps:
             model = step.settle(model)
         return model
@@ -306,10 +341,17 @@ class StageRunner:
             if found is not None:
                 model = read_model(found, self.prepared)
                 before = [(s.name, k) for s, k in zip(recipe.steps[:i], keys[:i], strict=True) if s.name != "quantize"]
-                self._stages += [StageRecord(name, k, cached=True, seconds=0.0) for name, k in before]
-                self._stages.append(StageRecord(recipe.steps[i].name, keys[i], cached=True, seconds=time.monotonic() - started))
+                self._stages += [StageRecord(name, k, cached=True, seconds=0.0, peak_memory_bytes=self._peak(k)) for name, k in before]
+                seconds = time.monotonic() - started
+                self._stages.append(StageRecord(recipe.steps[i].name, keys[i], cached=True, seconds=seconds, peak_memory_bytes=self._peak(keys[i])))
                 return model, i + 1
         return self.prepared.model, 0
+
+    def _peak(self, key: str) -> int | None:
+        """Memory that a training stage took when it was computed."""
+        found = self.cache.get(key)
+        path = None if found is None else found / _MEMORY
+        return int(json.loads(path.read_text())) if path is not None and path.is_file() else None
 
     def _evaluate(self, model: nn.Module, split: str) -> tuple[dict[str, Estimate], dict[str, str], ExitRates | None]:
         task = self.prepared.task
@@ -336,8 +378,10 @@ def goes_on(recipe: Recipe) -> bool:
     return last >= 0 and recipe.steps[last].resumable
 
 
-def _write(model: nn.Module, kept: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
+def _write(model: nn.Module, kept: Sequence[Mapping[str, Tensor]], peak: int | None, folder: Path) -> None:
     write_model(model, folder)
+    if peak is not None:
+        _write_json(folder / _MEMORY, peak)
     for state in kept:
         save_file(dict(state), folder / _TRAINING)
 

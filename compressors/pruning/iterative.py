@@ -28,6 +28,7 @@ from compressors.pruning.criteria import CRITERIA
 from compressors.pruning.prune import Prune
 from compressors.pruning.remaining import remaining
 from compressors.pruning.selection import Candidate, best
+from compressors.teacher_spec import TeacherSpec
 from compressors.training import TrainingSpec
 
 __all__ = ["Pace", "PruneIteratively", "width_after"]
@@ -66,6 +67,7 @@ class PruneIteratively(Prune):
     """
 
     name: ClassVar[str] = "prune_iteratively"
+    version: ClassVar[int] = 2
     stochastic: ClassVar[bool] = True
 
     recover: Distill
@@ -85,6 +87,11 @@ class PruneIteratively(Prune):
         """See ``Compressor.problems``."""
         yield from Prune.problems(self, graph)
         yield from (("frozen", message) for message in self._frozen_problems(graph))
+        yield from ((f"recover.{key}", message) for key, message in self.recover.problems(graph))
+
+    def teachers(self) -> tuple[TeacherSpec, ...]:
+        """See ``Compressor.teachers``."""
+        return self.recover.teachers()
 
     def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:
         """Choose the widths; the units stand for as many others. See ``Compressor.plan``."""
@@ -108,8 +115,8 @@ class PruneIteratively(Prune):
             smaller = Prune.apply(self, current, edit.cut(kept), context)
             context.log(f"{self.name}: round {i + 1} of {self.rounds}: {sum(p.numel() for p in smaller.parameters()):,} parameters")
             training = replace(self.recover, epochs=None, steps=steps, learning_rate=self.recover.learning_rate * self.decay**i)
-            # Each round goes on where the order of examples of the last one ended.
-            smaller = self._recovered(smaller, training, edit, replace(context, seed=context.seed + starts[i]))
+            # Each round goes on where the order of examples, and their variants, of the last one ended.
+            smaller = self._recovered(smaller, training, edit, replace(context, seed=context.seed + starts[i], first_view=starts[i]))
             if self.max_drop is not None:
                 metric, value = data.score(smaller, "search")
                 drop = (baseline - value) * (1 if data.higher_is_better else -1)

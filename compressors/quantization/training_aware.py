@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import copy
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pydantic
 from torch import nn
@@ -32,12 +32,19 @@ class QuantizationAwareTraining(Distill):
     Attributes:
         epochs, steps: length; give one.
         temperature, alpha: of the distillation, see ``Distill``.
-        learning_rate, schedule, optimizer, weight_decay, batch_size, clip: see ``TrainingSpec``.
+        teacher, kl_limit, views: see ``Distill``; features, attention and other precisions are not those of a graph of integers.
+        learning_rate, schedule, optimizer, weight_decay, batch_size, clip, accumulate, early_stop: see ``TrainingSpec``.
         include, exclude: patterns of sites whose weights are trained; with either, all other parameters stay as they are.
     """
 
     name: ClassVar[str] = "qat"
     resumable: ClassVar[bool] = False
+
+    @pydantic.model_validator(mode="after")
+    def _of_integers(self) -> Self:
+        if self.features is not None or self.attention is not None or self.precision != "float32":
+            raise ValueError("features, attention and precision belong to distill: an exported graph has no modules, and its rounding is simulated in float32")
+        return self
 
     def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - training changes no shape
         """Training changes no shape."""

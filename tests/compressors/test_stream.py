@@ -56,6 +56,7 @@ def test_an_epoch_has_every_example_once_in_an_order_of_the_trainings_seed():
 def test_variants_take_turns_whatever_the_seed():
     stream = Stream(Numbered(), views=2)
     assert [seen(stream.epoch(epoch, seed=epoch * 7))[0][1] for epoch in range(4)] == [0, 1, 0, 1]
+    assert [seen(Stream(Numbered(), views=3, first_view=2).epoch(epoch, seed=0))[0][1] for epoch in range(3)] == [2, 0, 1]
 
 
 def test_data_that_is_not_augmented_has_one_variant():

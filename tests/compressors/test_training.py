@@ -1,8 +1,12 @@
+import copy
+import sys
+
 import pydantic
 import pytest
 import torch
 
-from compressors.errors import DivergedError, OutOfMemoryError
+from compressors.context import Batch
+from compressors.errors import CompressionError, DivergedError, OutOfMemoryError, UserError
 from compressors.training import TrainingSpec, learning_rate_at, train
 
 SPEC = TrainingSpec(epochs=4, learning_rate=0.02)
@@ -133,3 +137,93 @@ def test_going_on_from_a_part_of_the_budget_is_the_whole_bit_for_bit(points, poi
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     assert "step 32/32" in lines[-1]
+
+
+class Numbered:
+    """Points with numbers, whose labels are wrong from the second epoch on where they are trained on."""
+
+    batch_size, augments, higher_is_better = 32, True, True
+
+    def __init__(self, points):
+        self._points = points
+        (self._all,) = points.batches("train", batch_size=points.examples)
+        self.seen = set()
+
+    def __getattr__(self, name):
+        return getattr(self._points, name)
+
+    def examples(self, split):
+        return len(self._all.labels)
+
+    def take(self, split, rows, *, view=None):
+        self.seen |= set(rows.tolist()) if view is not None else set()
+        labels = self._all.labels[rows]
+        return Batch({"x": self._all.inputs["x"][rows]}, 3 - labels if view else labels, rows, view)
+
+
+STOPPED = TrainingSpec(epochs=30, learning_rate=0.05, schedule="constant", early_stop={"patience": 2, "held_out": 0.25})
+
+
+def test_training_ends_where_held_out_examples_get_worse_and_leaves_the_best_weights(points, point_net):
+    data, lines = Numbered(points), []
+    model = run(point_net(), data, STOPPED, log=lines.append)
+    assert len(lines) == 3
+    assert lines[-1].endswith("which ends it")
+    assert len(data.seen) == 192, "a quarter is never trained on"
+    held = [float(line.rpartition("held out ")[2].removesuffix(", which ends it")) for line in lines]
+    assert held[0] < held[1]
+    (rest,) = (data.take("train", [row for row in range(256) if row not in data.seen]),)
+    assert points.loss(model(**rest.inputs), rest).item() == pytest.approx(held[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("budget", [0.02, 0.05, 0.5])
+def test_a_training_that_stops_early_goes_on_bit_for_bit(points, point_net, budget):
+    whole = run(point_net(), Numbered(points), STOPPED)
+    kept, lines = [], []
+    part = run(point_net(), Numbered(points), STOPPED, budget=budget, keep=kept.append)
+    again = run(part, Numbered(points), STOPPED, begun=kept[0], log=lines.append)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    assert len(lines) == {0.02: 3, 0.05: 2, 0.5: 0}[budget]
+
+
+def test_early_stop_needs_examples_with_numbers(points, point_net):
+    with pytest.raises(CompressionError, match="early_stop needs data whose examples have numbers"):
+        run(point_net(), points, STOPPED)
+
+
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(points):
+    torch.manual_seed(0)
+    make = lambda: torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 4))  # noqa: E731 - no batch norm: it would see the pieces
+    first = make()
+    second = copy.deepcopy(first)
+    for model in (first, second):
+        model.forward = lambda x, model=model: torch.nn.Sequential.forward(model, x)
+    whole = run(first, points, TrainingSpec(epochs=2, optimizer="sgd", learning_rate=0.1))
+    pieces = run(second, points, TrainingSpec(epochs=2, optimizer="sgd", learning_rate=0.1, accumulate=3))
+    torch.testing.assert_close(pieces[0].weight, whole[0].weight, rtol=1e-4, atol=1e-5)
+
+
+def test_mixed_precision_learns_and_goes_on_bit_for_bit(points, point_net):
+    spec = TrainingSpec(epochs=4, learning_rate=0.02, precision="bfloat16", accumulate=2)
+    whole = run(point_net(), points, spec)
+    assert points.score(whole, "search")[1] > 0.9
+    assert whole.head.weight.dtype == torch.float32
+    kept = []
+    part = run(point_net(), points, spec, budget=0.4, keep=kept.append)
+    again = run(part, points, spec, begun=kept[0])
+    assert torch.equal(again.head.weight, whole.head.weight)
+    assert not torch.equal(whole.head.weight, run(point_net(), points).head.weight)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_half_precision_needs_a_gpu(points, point_net):
+    with pytest.raises(CompressionError, match="float16 needs a GPU; accepted here: float32, bfloat16"):
+        run(point_net(), points, TrainingSpec(steps=1, precision="float16"))
+
+
+def test_without_accelerate_the_message_says_what_to_install(points, point_net, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(UserError, match=r"install compareto\[accelerate\]"):
+        run(point_net(), points, TrainingSpec(steps=1, accumulate=2))
+    run(point_net(), points, TrainingSpec(steps=1))
