@@ -29,6 +29,8 @@ _BUILT_IN = {
     "low_rank": "compressors.low_rank:LowRank",
     "share_weights": "compressors.weight_sharing:ShareWeights",
     "trim_vocabulary": "compressors.vocabulary:TrimVocabulary",
+    "sparse_train": "compressors.sparse_training:SparseTrain",
+    "reconstruct": "compressors.reconstruction:Reconstruct",
     "distill": "compressors.distillation:Distill",
     "early_exit": "compressors.early_exit:EarlyExit",
     "equalize": "compressors.quantization.equalization:Equalize",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-__all__ = ["Ramp", "Scheduled", "as_share", "as_temperature", "value_at"]
+__all__ = ["Ramp", "Scheduled", "as_share", "as_temperature", "as_weight", "value_at"]
 
 
 class Ramp(pydantic.BaseModel):
@@ -42,6 +42,13 @@ def as_temperature(value: float | Ramp) -> float | Ramp:
     """A pydantic validator: above 0 throughout."""
     if min(_numbers(value)) <= 0:
         raise ValueError("a temperature must be above 0, from start to end")
+    return value
+
+
+def as_weight(value: float | Ramp) -> float | Ramp:
+    """A pydantic validator: at least 0 throughout."""
+    if min(_numbers(value)) < 0:
+        raise ValueError("must be at least 0, from start to end")
     return value
 
 

@@ -30,6 +30,8 @@ def test_every_step_round_trips_its_defaults() -> None:
         "prune": {"ratio": 0.5},
         "prune_iteratively": {"ratio": 0.5, "recover": {"steps": 9}},
         "sparsify": {"ratio": 0.5},
+        "sparse_train": {"steps": 4},
+        "reconstruct": {},
         "low_rank": {"rank": 0.5},
         "share_weights": {"every": 2},
         "distill": {"epochs": 1},

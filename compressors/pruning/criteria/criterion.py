@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compressors.context import Batch
 from compressors.graph.model_graph import ModelGraph
 
-__all__ = ["Criterion", "Loss", "UnitScores", "accumulate", "weights"]
+__all__ = ["Criterion", "Loss", "UnitScores", "accumulate", "summed", "weights"]
 
 Loss = Callable[[Tensor, Batch], Tensor]
 """Mean loss of logits on a batch, a scalar."""
@@ -59,11 +59,28 @@ def accumulate(graph: ModelGraph, elements: dict[str, Tensor]) -> UnitScores:
         graph: the trace.
         elements: contributions by parameter, shaped like it.
     """
+    collected = summed(graph, elements, torch.float64)
+    scores: UnitScores = {}
+    for axis in graph.prunable:
+        parts = collected[axis.name]
+        mean = torch.stack(parts).mean(dim=0) if parts else torch.ones(axis.size, dtype=torch.float64)
+        scores[axis.name] = mean.cpu().numpy().astype(np.float64)
+    return scores
+
+
+def summed(graph: ModelGraph, elements: dict[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, list[Tensor]]:
+    """For each prunable axis, what ``elements`` come to on each of its units, ``[size]``, one tensor for each parameter on it.
+
+    Args:
+        graph: the trace.
+        elements: contributions by parameter, shaped like it.
+        dtype: to sum in; None is that of the elements.
+    """
     collected: dict[str, list[Tensor]] = {axis.name: [] for axis in graph.prunable}
     for entry in graph.parameter_dims:
         if entry.parameter not in elements:
             continue
-        tensor = elements[entry.parameter].double()
+        tensor = elements[entry.parameter].to(dtype or elements[entry.parameter].dtype)
         along = tensor.sum(dim=[d for d in range(tensor.dim()) if d != entry.dim]) if tensor.dim() > 1 else tensor
         totals: dict[int, Tensor] = {}
         for axis, sums in _per_axis(graph, along, entry.segments):
@@ -74,16 +91,11 @@ def accumulate(graph: ModelGraph, elements: dict[str, Tensor]) -> UnitScores:
     for axis_ in graph.prunable:
         if axis_.kind == "blocks":
             totals_ = [
-                sum((e.double().sum() for name, e in elements.items() if name.startswith(f"{path}.")), torch.zeros((), dtype=torch.float64))
+                sum((e.to(dtype or e.dtype).sum() for name, e in elements.items() if name.startswith(f"{path}.")), torch.zeros((), dtype=dtype))
                 for path in axis_.modules
             ]
             collected[axis_.name].append(torch.stack(totals_))
-    scores: UnitScores = {}
-    for axis_ in graph.prunable:
-        parts = collected[axis_.name]
-        mean = torch.stack(parts).mean(dim=0) if parts else torch.ones(axis_.size, dtype=torch.float64)
-        scores[axis_.name] = mean.cpu().numpy().astype(np.float64)
-    return scores
+    return collected
 
 
 def _per_axis(graph: ModelGraph, along: Tensor, segments: tuple[tuple[int, ...], ...]) -> Iterator[tuple[int, Tensor]]:
