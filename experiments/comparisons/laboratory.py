@@ -1,0 +1,141 @@
+"""Recipes applied to one model and measured: quality on ``report`` over seeds, what is stored, and latency in the runtime itself, all files taking turns."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressors.errors import TrialError
+from compressors.recipe import Recipe
+from search.cache import Cache
+from search.experiment import Experiment
+from search.preparing import prepare
+from search.stages import StageRunner
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from interleaved import compare  # found there
+
+__all__ = ["Laboratory", "Row"]
+
+_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        label: what was done.
+        values: figures by column; None where there is none.
+        note: why it has none.
+    """
+
+    label: str
+    values: Mapping[str, float | None]
+    note: str = ""
+
+
+@dataclass
+class Laboratory:
+    """One model and its data.
+
+    Args:
+        experiment: path of an experiment; its own recipe does not matter.
+        settings: ``key=value`` of it.
+        recovery: the training that follows what damages the model.
+        seeds: trainings of each recipe.
+        threads: of the runtime that is timed.
+
+    Attributes:
+        failed: recipes that could not be applied, and why.
+    """
+
+    experiment: str
+    settings: Sequence[str] = ()
+    recovery: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 1
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        cache = Cache()
+        self.prepared = prepare(Experiment.load(self.experiment, list(self.settings)), cache, _said)
+        self.runner = StageRunner(self.prepared, cache, _said)
+        self.quality = self.prepared.task.quality[0]
+
+    @property
+    def recover(self) -> list[dict[str, Any]]:
+        """The step of recovery."""
+        return [{"distill": dict(self.recovery)}]
+
+    def rows(self, recipes: Mapping[str, Sequence[Mapping[str, Any]]], *, timed: bool = True, predicted: Sequence[str] = ()) -> list[Row]:
+        """A row for each recipe; the first is what ratios and differences are of.
+
+        Columns: ``quality`` (mean over seeds), ``quality_low`` and ``quality_high`` (of the examples, 90 %), ``quality_sd`` (between seeds), ``parameters``,
+        ``macs``, ``size_bytes``, ``latency_ms`` (median of several processes in turn), ``latency_ratio``, and the metrics named in ``predicted``.
+        """
+        found: dict[str, dict[str, float | None]] = {}
+        notes: dict[str, str] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            files: dict[str, Path] = {}
+            for label, plain in recipes.items():
+                recipe = Recipe.from_plain(plain)
+                _said(f"-- {label}")
+                try:
+                    found[label] = self._measured(recipe, predicted)
+                    if timed:
+                        place = Path(folder) / str(len(files))
+                        place.mkdir()
+                        files[label] = self.prepared.target.export(self.runner.model(recipe), self.prepared.task.example_inputs, place)
+                except TrialError as error:
+                    notes[label] = str(error).splitlines()[0]
+                    found.setdefault(label, {})
+            if files:
+                inputs = {name: np.asarray(value) for name, value in self.prepared.task.example_inputs.items()}
+                times = compare(files, inputs, Path(folder), self.threads, _SECONDS)
+                first = times[next(iter(files))]
+                for label, time in times.items():
+                    found[label] |= {"latency_ms": time.median, "latency_ratio": time.ratio(first)[0]}
+        return [Row(label, values, notes.get(label, "")) for label, values in found.items()]
+
+    def _measured(self, recipe: Recipe, predicted: Sequence[str]) -> dict[str, float | None]:
+        runs = [self.runner.run(recipe, replicate=n, split="report").metrics for n in range(self.seeds if _trains(recipe) else 1)]
+        each = [run[self.quality.name] for run in runs]
+        mean, half = float(np.mean([e.value for e in each])), float(np.mean([(e.high - e.low) / 2 for e in each]))
+        spread = float(np.std([e.value for e in each], ddof=1)) if len(each) > 1 else None
+        known = {name: runs[0][name].value for name in ("parameters", "macs", "size_bytes", *predicted)}
+        return {"quality": mean, "quality_low": mean - half, "quality_high": mean + half, "quality_sd": spread, **known}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What figures depend on."""
+        return {
+            "experiment": Path(self.experiment).name,
+            "settings": list(self.settings),
+            "seeds": self.seeds,
+            "threads of the runtime": self.threads,
+            "machine": f"{platform.machine()}, {_processor()}",
+            "versions": {k: v for k, v in self.prepared.versions.items() if k in ("compareto", "python", "torch", "torchao", "onnxruntime", "transformers")},
+            "model": self.prepared.model_key[:16],
+            "data": self.prepared.data_key[:16],
+        }
+
+
+def _trains(recipe: Recipe) -> bool:
+    return any(step.stochastic for step in recipe.steps)
+
+
+def _processor() -> str:
+    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def _said(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

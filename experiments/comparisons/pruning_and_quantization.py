@@ -1,0 +1,53 @@
+"""Pruning, quantization, and both."""
+
+from __future__ import annotations
+
+from experiments.comparisons.columns import BYTES, LATENCY, MACS, QUALITY, RATIO, SPREAD, change, lost
+from experiments.comparisons.comparison import Comparison, Curve, Measured
+from experiments.comparisons.laboratory import Laboratory
+
+__all__ = ["COMPARISON"]
+
+
+def _run(laboratory: Laboratory) -> Measured:
+    prune = {"prune": {"ratio": 0.3}}
+    whole, four = {"quantize": _integers(laboratory, 8)}, {"quantize": _integers(laboratory, 4)}
+    recipes: dict[str, list[dict[str, object]]] = {
+        "uncompressed": [],
+        "pruned by 30 %": [prune, *laboratory.recover],
+        "8 bits": [whole],
+        "4-bit weights": [four],
+        "pruned by 30 %, 8 bits": [prune, *laboratory.recover, whole],
+        "pruned by 30 %, 4-bit weights": [prune, *laboratory.recover, four],
+    }
+    rows = laboratory.rows(recipes)
+    first, direction = rows[0], laboratory.quality.direction
+    found = [
+        f"{row.label}: {1 / change(row, 'size_bytes', first):.1f} times smaller, {1 / (row.values['latency_ratio'] or 1):.2f} times as fast, "
+        f"{lost(row, first, direction):+.3g} {laboratory.quality.name} lost."
+        for row in rows[1:]
+        if row.values
+    ]
+    return Measured(rows, found, {})
+
+
+def _integers(laboratory: Laboratory, bits: int) -> dict[str, object]:
+    """Transformers are quantized at run time, as usual; 4-bit weights need groups there."""
+    if laboratory.prepared.task.name == "image-classification":
+        return {"weight_bits": bits, "activation_bits": 8}
+    return (
+        {"weight_bits": 8, "activation_bits": 8, "mode": "dynamic"}
+        if bits == 8
+        else {"weight_bits": 4, "activation_bits": 8, "granularity": 32, "mode": "dynamic"}
+    )
+
+
+COMPARISON = Comparison(
+    "pruning_and_quantization",
+    "Pruning, quantization, and both",
+    "What does each give, and do they add up? 30 % of the units are pruned by l2 and the model recovers by distillation; integers come after the training.",
+    ("resnet20", "minilm", "digits"),
+    (QUALITY, SPREAD, MACS, BYTES, LATENCY, RATIO),
+    Curve("size_bytes", "quality"),
+    _run,
+)
