@@ -29,6 +29,7 @@ from evaluators.devices.fitting.forms import ACCELERATOR, PROCESSOR, Form
 from evaluators.devices.fitting.pooled import Prior
 from evaluators.devices.fitting.setting import Setting
 from evaluators.devices.profile import PROFILES, Profile
+from evaluators.devices.profile_tables import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,7 +277,7 @@ def _pooled(folder: Path) -> dict[str, Pooled]:
     path = folder / f"{_POOLED}.yaml"
     if not path.exists():
         return {}
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = read_yaml(path)
     return {key: Pooled.model_validate(value) for key, value in data.items()}
 
 
