@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 
+from compressors.errors import UserError
 from search.commands.arguments import Subparsers, add_command
 
 __all__ = ["register", "run"]
@@ -19,6 +21,8 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--by", metavar="M,M", help="metrics to trade, instead of the experiment's objectives")
     parser.add_argument("--where", metavar="EXPR", help="only points that keep this, such as 'latency_ms@raspberry-pi-5 <= 10 and size_bytes <= 1MB'")
     parser.add_argument("--pick", metavar="EXPR", help="one point: knee, 'min METRIC' or 'max METRIC', each with 'where ...'")
+    parser.add_argument("--law", action="store_true", help="also latency and accuracy as functions of the number of parameters, fitted to the study's trials")
+    parser.add_argument("--target", metavar="METRIC=VALUE", help="with --law: the size at which it would be reached, such as accuracy=0.95")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="csv and json are stable (docs/formats.md)")
 
 
@@ -27,6 +31,10 @@ def run(args: argparse.Namespace) -> int:
     from search.front_formats import front_csv, front_json
     from search.results import Results
 
+    if args.target is not None and not args.law:
+        raise UserError("--target: accepted with --law")
+    if args.law and args.format == "csv":
+        raise UserError("--law: a law is no row of a table; accepted: --format table or json")
     results = Results.load(args.study)
     if args.device:
         results = results.on(args.device)
@@ -40,12 +48,20 @@ def run(args: argparse.Namespace) -> int:
         attributes = frame.attrs
         frame = frame[frame["id"] == picked]
         frame.attrs = attributes
+    laws = []
+    if args.law:
+        from search.laws import law_lines, laws_of, laws_plain
+
+        laws = laws_of(results, args.target)
     if args.format == "json":
-        print(front_json(results, frame, picked))
+        document = front_json(results, frame, picked)
+        print(json.dumps({**json.loads(document), "laws": laws_plain(laws)}, indent=1) if args.law else document)
     elif args.format == "csv":
         print(front_csv(frame), end="")
     else:
         _show(results, frame, picked)
+        if laws:
+            print("\n" + "\n".join(law_lines(laws)))
     return 0
 
 

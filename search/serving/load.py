@@ -28,6 +28,7 @@ class Load:
         concurrency: requests at a time; each is sent when the one before it was answered, on a connection that stays open.
         seconds: for so long.
         requests: at most so many; None is any number.
+        pause_s: of each client between an answer and its next request.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Load:
     concurrency: int
     seconds: float
     requests: int | None = None
+    pause_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -102,6 +104,8 @@ async def _sent(host: str, port: int, load: Load) -> Outcome:
                 outcome.statuses[status] += 1
                 if status == 200:
                     outcome.latencies_ms.append(1000 * (time.perf_counter() - before))
+                if load.pause_s:
+                    await asyncio.sleep(load.pause_s)
         finally:
             writer.close()
 
