@@ -18,6 +18,8 @@ NAMES = (
     "distillation_grid",
     "low_rank_ranks",
     "weight_sharing",
+    "all_devices",
+    "power_modes",
 )
 
 

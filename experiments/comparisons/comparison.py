@@ -67,6 +67,7 @@ class Comparison:
         columns: of the table.
         curve: of the plot.
         run: measures one subject.
+        logarithmic: axes of the plot, of ``x`` and ``y``.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Comparison:
     columns: Sequence[Column]
     curve: Curve
     run: Callable[[Laboratory], Measured]
+    logarithmic: Sequence[str] = ()
 
     def measure(self, subject: str, folder: Path = RESULTS) -> Path:
         """Run it, keep its figures and write its page; the page's path."""
@@ -126,6 +128,8 @@ class Comparison:
             points = [rows[label] for label in labels if all(rows[label].get(key) is not None for key in (self.curve.x, self.curve.y))]
             axes.plot([p[self.curve.x] for p in points], [p[self.curve.y] for p in points], marker="o", label=name or None, linewidth=1.2, markersize=4)
         axes.set(xlabel=titles.get(self.curve.x, self.curve.x), ylabel=titles.get(self.curve.y, self.curve.y), title=subject)
+        for axis in self.logarithmic:
+            axes.set(**{f"{axis}scale": "log"})
         axes.grid(alpha=0.3)
         if data["groups"]:
             axes.legend(frameon=False, fontsize=8)

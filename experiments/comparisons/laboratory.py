@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from compressors.compressor import GraphEdit
 from compressors.errors import TrialError
 from compressors.recipe import Recipe
+from evaluators.devices import device_named
+from evaluators.metric import Estimate
+from experiments.benchmarks.interleaved import compare
 from search.cache import Cache
 from search.experiment import Experiment
 from search.preparing import prepare
 from search.stages import StageRunner
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from interleaved import compare  # found there
 
 __all__ = ["Laboratory", "Row"]
 
@@ -104,6 +104,18 @@ class Laboratory:
                 for label, time in times.items():
                     found[label] |= {"latency_ms": time.median, "latency_ratio": time.ratio(first)[0]}
         return [Row(label, values, notes.get(label, "")) for label, values in found.items()]
+
+    def priced(self, recipe: Sequence[Mapping[str, Any]], device: str) -> dict[str, Estimate]:
+        """What a device model says of a recipe, by metric; nothing is trained.
+
+        Raises:
+            UserError: no such device.
+            TrialError: the recipe cannot be applied.
+        """
+        edits = self.runner.plan(Recipe.from_plain(recipe))
+        graph = self.prepared.graph
+        shapes = (edits[-1] if edits else GraphEdit.identity(graph)).shapes(graph)
+        return {name: values.estimate(0) for name, values in device_named(device, self.prepared.target.name).cost(graph, shapes).items()}
 
     def _measured(self, recipe: Recipe, predicted: Sequence[str]) -> dict[str, float | None]:
         runs = [self.runner.run(recipe, replicate=n, split="report").metrics for n in range(self.seeds if _trains(recipe) else 1)]

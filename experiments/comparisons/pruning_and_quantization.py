@@ -5,13 +5,14 @@ from __future__ import annotations
 from experiments.comparisons.columns import BYTES, LATENCY, MACS, QUALITY, RATIO, SPREAD, change, lost
 from experiments.comparisons.comparison import Comparison, Curve, Measured
 from experiments.comparisons.laboratory import Laboratory
+from experiments.comparisons.recipes import integers
 
 __all__ = ["COMPARISON"]
 
 
 def _run(laboratory: Laboratory) -> Measured:
     prune = {"prune": {"ratio": 0.3}}
-    whole, four = {"quantize": _integers(laboratory, 8)}, {"quantize": _integers(laboratory, 4)}
+    whole, four = integers(laboratory, 8), integers(laboratory, 4)
     recipes: dict[str, list[dict[str, object]]] = {
         "uncompressed": [],
         "pruned by 30 %": [prune, *laboratory.recover],
@@ -29,17 +30,6 @@ def _run(laboratory: Laboratory) -> Measured:
         if row.values
     ]
     return Measured(rows, found, {})
-
-
-def _integers(laboratory: Laboratory, bits: int) -> dict[str, object]:
-    """Transformers are quantized at run time, as usual; 4-bit weights need groups there."""
-    if laboratory.prepared.task.name == "image-classification":
-        return {"weight_bits": bits, "activation_bits": 8}
-    return (
-        {"weight_bits": 8, "activation_bits": 8, "mode": "dynamic"}
-        if bits == 8
-        else {"weight_bits": 4, "activation_bits": 8, "granularity": 32, "mode": "dynamic"}
-    )
 
 
 COMPARISON = Comparison(

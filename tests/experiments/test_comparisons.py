@@ -1,61 +1,67 @@
-"""What the comparisons compute from finished runs, and that candidates priced together are checked against candidates priced alone."""
+"""The classic comparisons: their pages, and that each runs where nothing is needed."""
 
-import numpy as np
+import json
+
 import pytest
-import torch
-from torch import nn
 
-from compressors.graph import trace
-from compressors.targets import target_named
-from evaluators.devices import device_named
-from evaluators.devices.device_model import GENERATING, PREDICTED
+from experiments.comparisons import __main__ as command
+from experiments.comparisons.columns import knee
+from experiments.comparisons.comparison import RESULTS, Column, Comparison, Curve
+from experiments.comparisons.laboratory import Row
+from experiments.comparisons.subjects import SUBJECTS
 
-
-@pytest.fixture
-def recoveries(script):
-    return script("recoveries")
+ALL = [command.comparison(name) for name in command.NAMES]
 
 
-def test_the_interval_of_a_paired_difference_is_that_of_its_means(recoveries):
-    rng = np.random.default_rng(0)
-    image = rng.normal(0.02, 0.3, 400)
-    mean, low, high = recoveries.paired(np.stack([image, image, image]), np.zeros((3, 400)))
-    # Seeds that agree on every image tell nothing new: the images alone make the interval.
-    half = 1.96 * image.std(ddof=1) / np.sqrt(400)
-    assert mean == pytest.approx(image.mean())
-    assert (high - mean, mean - low) == pytest.approx((half, half), rel=1e-3)
-    # Seeds that differ everywhere make it wider.
-    apart = recoveries.paired(np.stack([image - 0.2, image, image + 0.2]), np.zeros((3, 400)))
-    assert apart[0] == pytest.approx(mean)
-    assert apart[2] - apart[1] > 3 * (high - low)
-    assert recoveries.paired(np.ones((3, 9)), np.ones((3, 9))) == (0, 0, 0)
+def test_a_page_has_the_figures_the_findings_and_where_they_come_from(tmp_path):
+    columns = (Column("quality", "QUALITY on report", ".3f"), Column("size_bytes", "bytes", ",.0f"), Column("latency_ms", "ms", ".2f"))
+    asked = Comparison("sizes", "Sizes", "How small?", ("digits",), columns, Curve("size_bytes", "quality"), lambda _: None)
+    rows = [
+        {"label": "whole", "values": {"quality": 0.98, "size_bytes": 66000.0}, "note": ""},
+        {"label": "half", "values": {}, "note": "no layer has a half"},
+    ]
+    data = {"rows": rows, "findings": ["It is not."], "groups": {}, "quality": "accuracy", "provenance": {"seeds": 3}}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/sizes-digits.json").write_text(json.dumps(data))
+    page = asked.page(tmp_path).read_text()
+    assert "| | accuracy on report | bytes |\n" in page, "a column without any figure is left out"
+    assert "| whole | 0.980 | 66,000 |" in page
+    assert "| half |  |  | no layer has a half" in page
+    assert "- It is not." in page
+    assert "seeds: 3." in page
+    assert (tmp_path / "sizes-digits.svg").read_text().startswith("<?xml")
 
 
-def test_finished_runs_are_found_again_under_the_same_settings_only(recoveries, tmp_path):
-    path = tmp_path / "new" / "runs.jsonl"
-    recoveries.Runs(path).add({"accuracy": 0.9}, tool="ours", steps=250, seed=0)
-    again = recoveries.Runs(path)
-    assert again.get(seed=0, steps=250, tool="ours")["accuracy"] == 0.9
-    assert again.get(tool="ours", steps=251, seed=0) is None
-    assert again.get(tool="ours", steps=250, seed=1) is None
+def test_the_knee_is_farthest_from_the_straight_line():
+    rows = [Row(str(x), {"macs": x, "quality": y}) for x, y in ((10.0, 0.98), (6.0, 0.97), (3.0, 0.95), (1.0, 0.5))]
+    assert knee(rows, "macs", "quality").label == "3.0"
 
 
-def test_a_table_is_markdown(recoveries):
-    assert list(recoveries.markdown(("a", "b"), [("1", "2")])) == ["| a | b |", "|---|---|", "| 1 | 2 |"]
-    assert recoveries.points((0.01234, -0.001, 0.02)) == "+1.23 [-0.10, +2.00]"
+@pytest.mark.parametrize("comparison", ALL, ids=lambda c: c.name)
+def test_every_comparison_is_named_as_its_file_and_knows_its_subjects(comparison):
+    assert comparison.name in command.NAMES
+    assert set(comparison.subjects) <= set(SUBJECTS)
 
 
-def test_prices_that_depend_on_the_other_candidates_are_reported(script):
-    pricing = script("shapes_pricing")
-    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
-    graph, target = trace(model, (torch.randn(2, 6),)), target_named("onnxruntime")
-    devices = {"pi": device_named("raspberry-pi-5/onnxruntime"), "phone": device_named("pixel-7/onnxruntime")}
-    # More than are priced at once.
-    shapes = pricing.random_shapes(graph, 300, np.random.default_rng(0))
-    assert len({tuple(row) for row in shapes.widths}) > 100
-    together = pricing.prices(graph, target, devices, shapes)
-    assert len(together) == 3 + 2 * (len(PREDICTED) - len(GENERATING))
-    assert pricing.differing(graph, target, devices, shapes, together, range(250, 300)) == []
-    together["latency_ms@phone"][260] *= 1 + 1e-9
-    (line,) = pricing.differing(graph, target, devices, shapes, together, range(250, 300))
-    assert line.startswith("candidate 260: latency_ms@phone is")
+def test_an_unknown_subject_is_one_clear_error(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command.main(["pruning_ratio", "--subject", "gpt"])
+    assert exit_.value.code == 2
+    assert "--subject 'gpt' is not accepted; accepted: resnet20, digits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("data/*.json")), ids=lambda p: p.stem)
+def test_pages_in_the_repository_say_what_was_measured(path):
+    name = path.stem.rpartition("-")[0]
+    page = (RESULTS / f"{name}.md").read_text()
+    for finding in json.loads(path.read_text())["findings"]:
+        assert f"- {finding}" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [c.name for c in ALL if "digits" in c.subjects])
+def test_every_comparison_runs_on_digits(name, tmp_path):
+    assert command.main([name, "--subject", "digits", "--out", str(tmp_path)]) == 0
+    data = json.loads((tmp_path / f"data/{name}-digits.json").read_text())
+    assert data["findings"]
+    assert sum(bool(row["values"]) for row in data["rows"]) >= 4

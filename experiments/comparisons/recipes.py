@@ -1,0 +1,20 @@
+"""The smaller model of comparisons that are about something else."""
+
+from __future__ import annotations
+
+from experiments.comparisons.laboratory import Laboratory
+
+__all__ = ["integers", "smaller"]
+
+
+def integers(laboratory: Laboratory, bits: int) -> dict[str, object]:
+    """A ``quantize`` step. Transformers find the ranges of activations at run time, as usual; 4-bit weights need groups there."""
+    if laboratory.prepared.task.name == "image-classification":
+        return {"quantize": {"weight_bits": bits, "activation_bits": 8}}
+    groups = {"granularity": 32} if bits == 4 else {}
+    return {"quantize": {"weight_bits": bits, "activation_bits": 8, "mode": "dynamic", **groups}}
+
+
+def smaller(laboratory: Laboratory) -> list[dict[str, object]]:
+    """30 % of the units pruned, then 8 bits."""
+    return [{"prune": {"ratio": 0.3}}, integers(laboratory, 8)]
