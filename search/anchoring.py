@@ -63,6 +63,8 @@ def _of_artifact(folder: Path, figures: str, device: DeviceKey) -> Anchor:
     runtime, kept = artifact.signature["runtime"], artifact.provenance
     if runtime != device.runtime:
         raise UserError(f"the artifact is for {runtime}, the device was named with {device.runtime}; accepted: a device with /{runtime}")
+    if "exits" in artifact.signature:
+        raise UserError("the artifact has early exits, whose time depends on its inputs; accepted: one that always runs whole")
     if "candidate" not in kept:
         raise UserError("the artifact does not say which candidate it is, because an older compareto exported it; export it again")
     try:

@@ -1,6 +1,6 @@
 """An artifact folder: a compressed model in its runtime's format, with what it takes to use it and what it promises.
 
-model.onnx        the model (model.tflite, model.pte)
+model.onnx        the model (model.tflite, model.pte); of one with early exits model.stages, a plan, and stage-1.onnx and so on
 signature.json    inputs, outputs, task, labels, and how raw inputs become model inputs
 tokenizer/        of text models
 recipe.yaml       what was done to the model; recipe.lock beside it pins what else it depends on
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from compressors.errors import UserError
+from compressors.targets.onnx_stages import STAGES, stage_files
 from evaluators.metric import Estimate
 from search.checksums import ARTIFACT_VERSION, EXAMPLES, METRICS, PROVENANCE, SIGNATURE, corrupted, write_checksums, write_json
 from search.experiment import Experiment
@@ -105,6 +106,8 @@ def new_folder(out: Path) -> Path:
 
 
 def file_bytes(model: Path) -> int:
-    """Of a model's file and those that belong to it: external data (``model.onnx.data``), the encoder beside a decoder."""
+    """Of a model's file and those that belong to it: external data (``model.onnx.data``), the encoder beside a decoder, the stages of a plan."""
+    if model.name == STAGES:
+        return model.stat().st_size + sum(file.stat().st_size for file in stage_files(model))
     names = {model.name, model.name.replace("decoder", "encoder")}
     return sum(path.stat().st_size for path in model.parent.iterdir() if any(path.name == n or path.name.startswith(f"{n}.") for n in names))

@@ -16,7 +16,9 @@ from torch import nn
 from compressors.checkpoint import load
 from compressors.errors import UnexportableError, UserError
 from compressors.graph import Shapes
+from compressors.graph.exit_heads import exits_in
 from compressors.recipe import Recipe
+from compressors.targets.onnx_stages import STAGES, split_stages
 from evaluators.devices.calibration.anchors import Candidate
 from evaluators.metric import Estimate
 from evaluators.tasks.array_task import ArrayTask, module_predict
@@ -24,6 +26,7 @@ from evaluators.tasks.making import tokenizer_of
 from evaluators.tasks.task import Predict
 from search.applying import lock_of
 from search.artifact import ARTIFACT_VERSION, EXAMPLES, METRICS, PROVENANCE, SIGNATURE, file_bytes, write_checksums, write_json
+from search.bench import open_model
 from search.experiment import Experiment
 from search.lock import LOCK_NAME
 from search.model_card import model_card
@@ -31,11 +34,13 @@ from search.preparing import Prepared
 from search.raw_images import Layout, taking_pixels
 from search.record import TrialRecord
 
-__all__ = ["ArtifactSource", "session_of", "write_artifact"]
+__all__ = ["ArtifactSource", "session_of", "varied", "write_artifact"]
 
 _EXAMPLES = 8
 _AGREEMENT = 0.05
 _AXES = ("batch", "sequence")
+_VARIED, _VARIED_BYTES = 256, 2**23
+"""Examples of a model with early exits, whose time depends on them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     """
     prepared, experiment, task, name = source.prepared, source.prepared.experiment, source.prepared.task, source.study[0]
     model, traced = (source.model, task.example_inputs) if source.raw_images is None else taking_pixels(source.model, task, source.raw_images)
-    path = prepared.target.export(model, traced, folder)
+    path = _staged(source, prepared.target.export(model, traced, folder))
     session = session_of(prepared, path)
     inputs, logits = _examples(source, session)
     arrays: dict[str, Any] = {"logits": logits, **{f"input.{name}": value for name, value in inputs.items()}}
@@ -88,7 +93,7 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     machine = f"{platform.machine()} {platform.system()} {platform.node()}"
     provenance = {"study": name, "study_folder": source.study[1], "trial": source.record.id, "machine": machine}
     # What a measurement of this file says about others: see evaluators.devices.calibration.anchors.
-    identity = {"graph": prepared.graph.fingerprint, "candidate": Candidate.of(source.shapes).model_dump(mode="json")}
+    identity: dict[str, Any] = {"graph": prepared.graph.fingerprint, "candidate": Candidate.of(source.shapes).model_dump(mode="json")}
     write_json(folder / PROVENANCE, {**provenance, "versions": dict(prepared.versions), **identity, "experiment": experiment.to_plain()})
     card = model_card(
         f"{name} {source.record.id}",
@@ -106,8 +111,25 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     return path
 
 
+def _staged(source: ArtifactSource, path: Path) -> Path:
+    """The file of a model without early exits; else a plan of stages in its place.
+
+    Raises:
+        UnexportableError: the runtime has no stages.
+    """
+    exits = exits_in(source.model)
+    if exits is None:
+        return path
+    if source.prepared.target.name != "onnxruntime":
+        raise UnexportableError(f"{source.prepared.target.name} has no early exits: its file would run the whole model; accepted: --format onnx")
+    return split_stages(path, exits["threshold"], _inputs(source, 1)[1])
+
+
 def session_of(prepared: Prepared, path: Path) -> Predict:
     """What an exported file computes, in this process."""
+    if path.name == STAGES:
+        staged = open_model(path)
+        return lambda inputs: {"logits": staged.run(dict(inputs)), "stage": staged.stage}
     if prepared.target.name == "torch":
         # A checkpoint need not name its architecture; the experiment does.
         return module_predict(load(path.parent, prepared.model))
@@ -122,11 +144,7 @@ def _examples(source: ArtifactSource, session: Predict) -> tuple[dict[str, NDArr
         UnexportableError: the outputs are not the model's.
     """
     task = source.prepared.task
-    raw, _ = task.raw("report", 0, _EXAMPLES)
-    prepared = task.prepare(raw)
-    inputs = prepared
-    if source.raw_images is not None:
-        inputs = {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1) if source.raw_images == "nhwc" else value) for name, value in raw.items()}
+    prepared, inputs = _inputs(source, _EXAMPLES if exits_in(source.model) is None else varied(task))
     try:
         found = np.asarray(session(inputs)["logits"])
     except Exception as error:
@@ -146,6 +164,22 @@ def _examples(source: ArtifactSource, session: Predict) -> tuple[dict[str, NDArr
     return inputs, found
 
 
+def varied(task: ArrayTask) -> int:
+    """How many examples tell what a model with early exits takes on average: as many as fit into some megabytes."""
+    each = sum(value.nbytes for value in task.prepare(task.raw("report", 0, 1)[0]).values())
+    return int(np.clip(_VARIED_BYTES // max(each, 1), _EXAMPLES, _VARIED))
+
+
+def _inputs(source: ArtifactSource, count: int) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Inputs of ``report``: as the model takes them, and as its artifact does."""
+    task = source.prepared.task
+    raw, _ = task.raw("report", 0, count)
+    prepared = task.prepare(raw)
+    if source.raw_images is None:
+        return prepared, prepared
+    return prepared, {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1) if source.raw_images == "nhwc" else value) for name, value in raw.items()}
+
+
 def _any_length(session: Predict, inputs: Mapping[str, NDArray[Any]]) -> bool:
     """Whether texts may be shorter than those of the data: found by running one."""
     if any(value.ndim != 2 or value.shape[1] < 2 for value in inputs.values()):
@@ -160,6 +194,7 @@ def _any_length(session: Predict, inputs: Mapping[str, NDArray[Any]]) -> bool:
 def _signature(source: ArtifactSource, file: str, inputs: dict[str, NDArray[Any]], logits: NDArray[Any], *, any_length: bool) -> dict[str, Any]:
     prepared, task = source.prepared, source.prepared.task
     own = 2 if any_length else 1
+    exits = exits_in(source.model)
     # Of language models each token has outputs.
     varying = own if logits.ndim == 3 else 1
     return {
@@ -172,6 +207,7 @@ def _signature(source: ArtifactSource, file: str, inputs: dict[str, NDArray[Any]
         "preprocessing": _preprocessing(task, source.raw_images),
         "labels": list(task.label_names),
         "workload": prepared.experiment.workload.model_dump(exclude_none=True),
+        **({} if exits is None else {"exits": {"after": list(exits["after"]), "threshold": exits["threshold"]}}),
     }
 
 

@@ -4,9 +4,10 @@ Needs Python 3.9 or later, numpy and the model's runtime, nothing else (ExecuTor
 
     python bench.py [--threads N] [--seconds S] [--provider cuda]
 
-.onnx runs in onnxruntime, .tflite in ai-edge-litert, .pte in executorch. With --against OTHER both models take turns, so that a ratio of their latencies
-does not depend on what else the machine does. load_ms is from the start of a new process to the first result, Python and the runtime included;
-peak_memory_bytes is of that process after a few more runs.
+.onnx and .stages (a model with early exits, one .onnx file a stage) run in onnxruntime, .tflite in ai-edge-litert, .pte in executorch. With --against OTHER
+both models take turns, so that a ratio of their latencies does not depend on what else the machine does. load_ms is from the start of a new process to the
+first result, Python and the runtime included; peak_memory_bytes is of that process after a few more runs. latency_ms has a mean over the examples, of the
+median of each, where what a run takes depends on its input.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import hashlib
 import importlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -82,6 +84,76 @@ class OnnxModel:
             else:
                 feeds[name] = np.ones_like(inputs["input_ids"]) if name == "attention_mask" else np.zeros([len(next(iter(inputs.values()))), *shape], kind)
         return self.session.run([self.output], feeds)[0]
+
+
+class StagedModel:
+    """A model with early exits, one .onnx file a stage; each example leaves at the first stage that is sure of it.
+
+    Attributes:
+        stage: of the last run, ``[examples]``: where each example left, counted from 0.
+        varies: what a run takes depends on its inputs, so that it is timed over many.
+    """
+
+    imports = OnnxModel.imports
+    varies = True
+
+    def __init__(self, path: Path, threads: int, provider: str) -> None:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        if plan["stages_version"] != 1:
+            raise ValueError(f"{path.name} has stages_version {plan['stages_version']!r}; accepted: 1")
+        self.threshold, self.rows = float(plan["threshold"]), plan["rows"]
+        (onnxruntime,) = import_runtime(self.imports)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        # The threads of a stage that has ended would be in the way of the next one.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        providers = provider_named(provider, onnxruntime.get_available_providers())
+        self.sessions = [onnxruntime.InferenceSession(str(path.with_name(name)), options, providers=providers) for name in plan["stages"]]
+        self.inputs = [[i.name for i in session.get_inputs()] for session in self.sessions]
+        self.outputs = [[o.name for o in session.get_outputs()] for session in self.sessions]
+        # What each stage leaves to those behind it.
+        self.needed = [sorted({name for names in self.inputs[i + 1 :] for name in names}) for i in range(len(self.sessions))]
+        self.stage = np.zeros(0, dtype=np.int64)
+        self.runtime = f"onnxruntime {onnxruntime.__version__}"
+        self.provider = str(self.sessions[0].get_providers()[0])
+
+    def run(self, inputs: dict[str, Any]) -> Any:
+        """Logits of the stage at which each example leaves."""
+        values = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        if "input_ids" in values and "attention_mask" not in values:
+            values["attention_mask"] = np.ones_like(values["input_ids"])
+        left = np.arange(len(next(iter(values.values()))))
+        self.stage = np.full(len(left), len(self.sessions) - 1, dtype=np.int64)
+        answers = None
+        for i, session in enumerate(self.sessions):
+            found = dict(zip(self.outputs[i], session.run(self.outputs[i], {name: values[name] for name in self.inputs[i]})))  # noqa: B905 - Python 3.9
+            logits = found["logits"]
+            answers = np.empty((len(left), *logits.shape[1:]), logits.dtype) if answers is None else answers
+            if i == len(self.sessions) - 1:
+                answers[left] = logits
+                break
+            sure = confidence(logits) >= self.threshold
+            answers[left[sure]], self.stage[left[sure]] = logits[sure], i
+            if sure.all():
+                break
+            values = {**values, **found}
+            if sure.any():
+                values = {name: self.kept(name, values[name], ~sure, inputs) for name in self.needed[i] if name in values}
+                left = left[~sure]
+        return answers
+
+    def kept(self, name: str, value: Any, rows: Any, inputs: dict[str, Any]) -> Any:
+        """Those rows of a tensor that belong to examples that have not left."""
+        each = 1 if name in inputs or name == "attention_mask" else self.rows.get(name, 0)
+        if not each:
+            return value
+        return value[rows] if each == 1 else value.reshape(len(rows), each, *value.shape[1:])[rows].reshape(-1, *value.shape[1:])
+
+
+def confidence(logits: Any) -> Any:
+    """The largest probability of each example."""
+    return 1 / np.exp(logits - logits.max(axis=-1, keepdims=True)).sum(axis=-1)
 
 
 class LitertModel:
@@ -189,7 +261,7 @@ def from_stored(value: Any, details: dict[str, Any]) -> Any:
     return (value.astype(np.float32) - np.float32(zero)) * np.float32(scale)
 
 
-OPENERS: dict[str, Any] = {".onnx": OnnxModel, ".tflite": LitertModel, ".pte": ExecutorchModel}
+OPENERS: dict[str, Any] = {".onnx": OnnxModel, ".stages": StagedModel, ".tflite": LitertModel, ".pte": ExecutorchModel}
 
 
 def open_model(path: Path, threads: int = 1, provider: str = "cpu") -> Any:
@@ -224,14 +296,14 @@ def check(model: Any, inputs: dict[str, Any], expected: Any) -> dict[str, Any]:
     }
 
 
-def timed(runs: list[Callable[[], Any]], seconds: float) -> list[list[float]]:
-    """Milliseconds of each call; the callables take turns."""
+def timed(runs: list[Callable[[], Any]], seconds: float, fewest: int = 0) -> list[list[float]]:
+    """Milliseconds of each call, at least ``fewest`` of each; the callables take turns."""
     for _ in range(WARM_UP):
         for run in runs:
             run()
     taken: list[list[float]] = [[] for _ in runs]
     end = time.perf_counter() + seconds
-    while len(taken[0]) < FEWEST or (time.perf_counter() < end and len(taken[0]) < MOST):
+    while len(taken[0]) < max(FEWEST, fewest) or (time.perf_counter() < end and len(taken[0]) < MOST):
         for run, times in zip(runs, taken):  # noqa: B905 - Python 3.9
             start = time.perf_counter()
             run()
@@ -239,9 +311,16 @@ def timed(runs: list[Callable[[], Any]], seconds: float) -> list[list[float]]:
     return taken
 
 
-def statistics(times: list[float]) -> dict[str, float]:
-    """Of milliseconds."""
-    return {"median": float(np.median(times)), "min": float(np.min(times)), "p90": float(np.quantile(times, 0.9)), "runs": len(times)}
+def statistics(times: list[float], inputs: int = 1) -> dict[str, float]:
+    """Of milliseconds; ``mean`` where calls took turns with so many inputs: over inputs, of the median of each."""
+    found = {"median": float(np.median(times)), "min": float(np.min(times)), "p90": float(np.quantile(times, 0.9)), "runs": len(times)}
+    return found if inputs == 1 else {**found, "mean": float(np.mean([np.median(times[i::inputs]) for i in range(inputs)]))}
+
+
+def in_turn(run: Callable[[Any], Any], batches: list[Any]) -> Callable[[], Any]:
+    """Runs on one batch after the other, and then from the first again."""
+    turn = itertools.cycle(batches)
+    return lambda: run(next(turn))
 
 
 def peak_memory_bytes() -> int | None:
@@ -316,7 +395,10 @@ def answer(sink: BinaryIO, model: Any) -> None:
         with np.load(io.BytesIO(source.read(size)), allow_pickle=False) as stored:
             inputs = {name: stored[name] for name in stored.files}
         buffer = io.BytesIO()
-        np.savez(buffer, logits=model.run(inputs))
+        outputs = {"logits": model.run(inputs)}
+        if hasattr(model, "stage"):
+            outputs["stage"] = model.stage
+        np.savez(buffer, **outputs)
         sink.write(struct.pack("<q", buffer.tell()) + buffer.getvalue())
         sink.flush()
 
@@ -332,11 +414,13 @@ def default_model(folder: Path) -> Path:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """What is printed."""
     inputs, expected = read_examples(args.examples)
-    batch = batch_of(inputs, args.batch)
     paths = [args.model, *([args.against] if args.against else [])]
     loads = [{} if args.brief else load_figures(path, args) for path in paths]
     models = [open_model(path, args.threads, args.provider) for path in paths]
-    times = timed([lambda model=model: model.run(batch) for model in models], args.seconds)  # type: ignore[misc]
+    # Where a model takes longer for some inputs than for others, all models run on all of them.
+    count = len(expected) if any(getattr(model, "varies", False) for model in models) else 1
+    batches = [batch_of({name: np.roll(value, -i * args.batch, axis=0) for name, value in inputs.items()}, args.batch) for i in range(count)]
+    times = timed([in_turn(model.run, batches) for model in models], args.seconds, count)
     document: dict[str, Any] = {
         "model": args.model.name,
         "sha256": hashlib.sha256(args.model.read_bytes()).hexdigest(),
@@ -347,14 +431,20 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "processors": os.cpu_count(),
         "threads": args.threads,
         "batch": args.batch,
-        "latency_ms": statistics(times[0]),
+        "latency_ms": statistics(times[0], count),
         **loads[0],
         "outputs": check(models[0], inputs, expected),
     }
     if args.against:
-        document["against"] = {"latency_ms": statistics(times[1]), **loads[1]}
-        document["ratio"] = float(np.median(times[0]) / np.median(times[1]))
+        against = statistics(times[1], count)
+        document["against"] = {"latency_ms": against, **loads[1]}
+        document["ratio"] = typical(document["latency_ms"]) / typical(against)
     return document
+
+
+def typical(latency: dict[str, float]) -> float:
+    """The one number of ``statistics``: the mean where inputs take different times, else the median."""
+    return latency["mean"] if "mean" in latency else latency["median"]
 
 
 def main() -> None:

@@ -9,7 +9,20 @@ from typing import Any
 
 from compressors.errors import UserError
 
-__all__ = ["ARTIFACT_VERSION", "CHECKSUMS", "EXAMPLES", "METRICS", "PROMISED", "PROVENANCE", "RAW", "SIGNATURE", "corrupted", "write_checksums", "write_json"]
+__all__ = [
+    "ARTIFACT_VERSION",
+    "CHECKSUMS",
+    "EXAMPLES",
+    "LADDER",
+    "METRICS",
+    "PROMISED",
+    "PROVENANCE",
+    "RAW",
+    "SIGNATURE",
+    "corrupted",
+    "write_checksums",
+    "write_json",
+]
 
 ARTIFACT_VERSION = 1
 CHECKSUMS = "checksums.json"
@@ -17,6 +30,7 @@ SIGNATURE = "signature.json"
 METRICS = "metrics.json"
 PROVENANCE = "provenance.json"
 EXAMPLES = "examples.npz"
+LADDER = "ladder.json"
 PROMISED = "promised.npz"
 RAW = "raw"
 _NEEDED = (SIGNATURE, METRICS, PROVENANCE, EXAMPLES, "recipe.lock")
@@ -52,7 +66,8 @@ def corrupted(folder: Path) -> list[str]:
     if version != ARTIFACT_VERSION:
         newer = isinstance(version, int) and version > ARTIFACT_VERSION
         return [f"artifact_version {version!r}; accepted: {ARTIFACT_VERSION}{'. A newer compareto wrote it: update compareto' if newer else ''}"]
-    problems = [f"{name} is not listed in {CHECKSUMS}" for name in _NEEDED if name not in files]
+    needed = (LADDER,) if (folder / LADDER).is_file() else _NEEDED
+    problems = [f"{name} is not listed in {CHECKSUMS}" for name in needed if name not in files]
     for name, expected in files.items():
         file = folder / name
         if not file.resolve().is_relative_to(folder.resolve()):

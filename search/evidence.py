@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from evaluators.exit_rates import StageRecorder
 from evaluators.images import decode_image
 from evaluators.tasks.array_task import ArrayTask, module_predict
 from evaluators.tasks.source import load_source
@@ -39,8 +40,10 @@ def write_raw(folder: Path, experiment: Experiment, task: ArrayTask, count: int 
 
 
 def write_promised(folder: Path, task: ArrayTask, model: nn.Module) -> None:
-    """The quality of each example of ``report``, in torch."""
-    np.savez(folder / PROMISED, allow_pickle=False, **_compact(task.per_example(module_predict(model), "report")))
+    """The quality of each example of ``report``, in torch; ``stage`` says where it leaves a model with early exits."""
+    predict = StageRecorder(module_predict(model))
+    values = task.per_example(predict, "report")
+    np.savez(folder / PROMISED, allow_pickle=False, **_compact(values if predict.stages is None else {**values, "stage": predict.stages}))
 
 
 def read_promised(folder: Path) -> dict[str, NDArray[Any]]:

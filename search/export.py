@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import get_args
 
 from compressors.errors import UserError, near_miss
+from compressors.graph.exit_heads import exits_in
 from compressors.recipe import Recipe
 from compressors.targets import target_named
 from evaluators.metric import Estimate
 from search.artifact import new_folder
-from search.artifact_files import ArtifactSource, write_artifact
+from search.artifact_files import ArtifactSource, varied, write_artifact
 from search.cache import Cache
 from search.evidence import write_promised, write_raw
 from search.load_artifact import require_runtime
@@ -78,7 +79,8 @@ def export_trial(results: Results, trial: str, out: Path, *, form: str = "onnx",
                 log(line)
         log(f"rebuilding {record.id}")
         model = runner.model(recipe, replicate=record.replicate)
-        write_raw(partial, prepared.experiment, prepared.task)
+        count = {} if exits_in(model) is None else {"count": varied(prepared.task)}
+        write_raw(partial, prepared.experiment, prepared.task, **count)
         write_promised(partial, prepared.task, model)
         study = (results.name, str(results.folder.resolve()) if results.folder else "")
         write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study, runner.shapes(recipe, model), raw_images), partial)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluators.metric import Estimate
+from search.bench import typical
 from search.preparing import Prepared
 from search.runtime_process import bench
 from search.verification import host_threads
@@ -59,8 +60,8 @@ class HostLatency:
         batch = str(self._prepared.experiment.workload.batch)
         options = ["--against", str(self._uncompressed()), "--batch", batch, "--threads", str(threads), "--seconds", str(_SECONDS)]
         runs = [bench(model, *options) for _ in range(_PROCESSES)]
-        own = [run["latency_ms"]["median"] for run in runs]
-        plain = [run["against"]["latency_ms"]["median"] for run in runs]
+        own = [typical(run["latency_ms"]) for run in runs]
+        plain = [typical(run["against"]["latency_ms"]) for run in runs]
         return float(np.median(own)), float(np.median(plain))
 
     def _uncompressed(self) -> Path:

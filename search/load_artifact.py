@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from compressors.errors import UserError, near_miss
 from search.bench import OPENERS, open_model
-from search.checksums import SIGNATURE, corrupted
+from search.checksums import LADDER, SIGNATURE, corrupted
+from search.ladder_run import Ladder, size_of
 from search.raw_inputs import raw_inputs_of
 
-__all__ = ["Predictor", "load_artifact", "require_runtime"]
+__all__ = ["LadderPredictor", "Predictor", "load_artifact", "require_runtime"]
 
 _MODULES = {
     "onnxruntime": ("onnxruntime", "compareto"),
@@ -37,7 +39,8 @@ def load_artifact(folder: str | Path, *, threads: int = 0, provider: str = "cpu"
         predict(["transfer ten dollars to my savings"])  # {"labels": ["transfer"], "probabilities": [[...]], "logits": [[...]]}
         predict([PIL.Image.open("cat.png")])  # of an artifact that takes images
 
-    Checksums are compared first: a folder that is not as it was written is not run.
+    Checksums are compared first: a folder that is not as it was written is not run. Of a ladder (``export --ladder``), each call may say what it has time for:
+    ``predict(texts, latency_ms=5)``.
 
     Args:
         folder: the artifact.
@@ -54,6 +57,8 @@ def load_artifact(folder: str | Path, *, threads: int = 0, provider: str = "cpu"
     problems = corrupted(folder)
     if problems:
         raise UserError(f"{folder} is not as it was exported: {'; '.join(problems)}")
+    if (folder / LADDER).is_file():
+        return LadderPredictor(folder, threads=threads, provider=provider)
     signature = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
     require_runtime(signature["runtime"])
     return Predictor(folder, signature, folder / signature["model"], threads=threads, provider=provider)
@@ -147,6 +152,50 @@ class Predictor:
             if value.ndim != len(shape) or not len(value) or any(isinstance(n, int) and n != m for n, m in zip(shape, value.shape, strict=False)):
                 raise UserError(f"the input {name!r} has the shape {list(value.shape)}; accepted: {shape}")
         return prepared
+
+
+class LadderPredictor(Predictor):
+    """Raw inputs to outputs, by the model that the conditions leave time for.
+
+    Args:
+        folder: of the ladder.
+        threads, provider: see ``load_artifact``.
+
+    Attributes:
+        ladder: its rungs, and what is known of this machine.
+
+    Raises:
+        UserError: see ``load_artifact``; a ladder of another version.
+    """
+
+    def __init__(self, folder: Path, *, threads: int = 0, provider: str = "cpu") -> None:
+        try:
+            self.ladder = Ladder(folder, models=[])
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{folder}: {error}") from error
+        self._predictors = [load_artifact(folder / rung["folder"], threads=threads, provider=provider) for rung in self.ladder.rungs]
+        best = self._predictors[-1]
+        self.signature, self.runtime, self.provider = best.signature, best.runtime, best.provider
+        self._prepare = best._prepare  # noqa: SLF001 - another of this class
+
+    def __call__(
+        self, inputs: Sequence[Any] | Mapping[str, NDArray[Any]], *, latency_ms: float | None = None, load: float = 0.0, temperature_c: float | None = None
+    ) -> dict[str, Any]:
+        """As of ``Predictor``, and ``rung``: the id of the model that answered. The conditions are those of ``search.ladder_run``.
+
+        Raises:
+            UserError: see ``Predictor``; a condition that cannot be.
+        """
+        prepared = inputs if isinstance(inputs, Mapping) else self.prepare(inputs)
+        size = size_of(dict(prepared))
+        try:
+            rung = self.ladder.pick(latency_ms, size, load, temperature_c)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        started = time.perf_counter()
+        outputs = self._predictors[rung](prepared)
+        self.ladder.learn(rung, 1e3 * (time.perf_counter() - started), size, load)
+        return {**outputs, "rung": self.ladder.rungs[rung]["id"]}
 
 
 def _opened(path: Path, runtime: str, threads: int, provider: str) -> Any:

@@ -14,11 +14,13 @@ from compressors.compressor import GraphEdit
 from compressors.errors import TrialError
 from compressors.graph import Shapes
 from compressors.recipe import Recipe, step_class
+from evaluators.exit_rates import ExitRates
 from evaluators.metric import Estimate, Metric
 from search.algorithms import Known, algorithm_named, point_key
 from search.algorithms.known_cost import KnownCostSearch
 from search.algorithms.screening import Screened
 from search.box import Box, axis
+from search.exit_beliefs import ExitBeliefs
 from search.experiment import Experiment
 from search.record import TrialRecord
 from search.stages import StageRunner, last_trained
@@ -58,6 +60,7 @@ class Proposals:
         self._search = Screened(self._algorithm, spec.algorithm, experiment.space, self._is_new, self._fits, spec.seed)
         self._tried: set[str] = set()
         self._planned: dict[str, dict[str, Estimate] | None] = {}
+        self._beliefs = ExitBeliefs(runner.prepared)
 
     def next(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """A point and its plain recipe; None where nothing new that is feasible can be found."""
@@ -85,6 +88,10 @@ class Proposals:
         if record.origin and not record.values:
             # Of another study, whose recipe is no point of this space.
             return
+        rates = ExitRates.from_plain(record.candidate.get("exits"))
+        if rates is not None and record.rung >= 1:
+            self._beliefs.learn(rates)
+            self._planned.clear()
         names = [name for name, _ in self._experiment.objective_metrics]
         if record.status == "ok" and record.rung >= 1 and all(name in record.metrics for name in names):
             self._run[point_key(record.values)] = record.metrics if self._feasible(record.metrics) else None
@@ -160,7 +167,7 @@ class Proposals:
             recipe = self._experiment.space.recipe(values)
             last = last_trained(recipe)
             whole = (recipe.fingerprint, _VARIANT if last >= 0 else 1.0)
-            found.append([(Recipe(recipe.steps[: last + 1]).fingerprint + " trained", 1 - _VARIANT), whole] if last >= 0 else [whole])
+            found.append([(Recipe(recipe.steps[: last + 1]).trained + " trained", 1 - _VARIANT), whole] if last >= 0 else [whole])
         return found
 
     def _made(self, points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Estimate] | None]:
@@ -175,15 +182,23 @@ class Proposals:
         known = {key: self._planned[key] for key in keys if key in self._planned}
         new = {key: values for key, values in zip(keys, points, strict=True) if key not in known}
         shapes: dict[str, Shapes] = {}
+        exiting: dict[str, tuple[GraphEdit, Recipe]] = {}
         prepared = self._runner.prepared
         for key, values in new.items():
+            recipe = self._experiment.space.recipe(values)
             try:
-                edits = self._runner.plan(self._experiment.space.recipe(values))
+                edits = self._runner.plan(recipe)
             except TrialError:
                 continue
-            shapes[key] = (edits[-1] if edits else GraphEdit.identity(prepared.graph)).shapes(prepared.graph)
+            edit = edits[-1] if edits else GraphEdit.identity(prepared.graph)
+            if edit.exits is not None:
+                exiting[key] = edit, recipe
+            else:
+                shapes[key] = edit.shapes(prepared.graph)
         costs = dict(zip(shapes, prepared.costs(Shapes.concatenate(list(shapes.values()))) if shapes else [], strict=True))
         found = {key: costs[key] if key in costs and self._feasible(costs[key]) else None for key in new}
+        # Only what exits cannot cost is refused: what they do is seen when they are trained.
+        found |= {key: believed if self._feasible(least) else None for key, (believed, least) in self._beliefs.priced(exiting).items()}
         if len(self._planned) > _REMEMBERED:
             # What the next proposals start from is among the latest.
             self._planned = dict(list(self._planned.items())[_REMEMBERED // 2 :])

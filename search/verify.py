@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from compressors.errors import TrialError, UnexportableError, UserError
@@ -12,7 +13,7 @@ from evaluators.tasks import make_task
 from evaluators.tasks.array_task import ArrayTask
 from search.artifact import Artifact
 from search.bench import read_examples
-from search.checksums import EXAMPLES, corrupted
+from search.checksums import EXAMPLES, LADDER, corrupted
 from search.experiment import Experiment
 from search.load_artifact import require_runtime
 from search.runtime_process import bench
@@ -55,6 +56,11 @@ def verify(
     problems = corrupted(folder)
     if problems:
         return Report("corrupt", (), tuple(problems))
+    if (folder / LADDER).is_file():
+        from search.verifying.ladder import verify_ladder
+
+        again = partial(verify, seconds=seconds, processes=processes, threads=threads, provider=provider, log=log)
+        return verify_ladder(folder, again, _reached, threads, provider, log)
     try:
         artifact = Artifact.load(folder)
         read_examples(folder / EXAMPLES)
@@ -77,7 +83,7 @@ def verify(
             alone, from_raw, ratio = speed_checks(artifact, timing, plain, why, log)
             checks += [*alone, *from_raw]
             if plain is not None and ratio is not None and ratio > _SPEED_UP:
-                slow = [f"latency is {ratio:.2f}x that of the uncompressed model on this machine", *reasons(folder / artifact.model, plain, runtime)]
+                slow = [f"latency is {ratio:.2f}x that of the uncompressed model on this machine", *_why(artifact, plain, runtime)]
     except UnexportableError as error:
         if "--provider" in str(error):
             raise UserError(_first(error)) from error
@@ -85,6 +91,12 @@ def verify(
     broken = [check.reason for check in checks if check.kept is False]
     verdict: Verdict = "regressed" if broken else "no speed-up" if slow else "kept"
     return Report(verdict, tuple(checks), tuple(broken or slow), tuple(_notes(folder / artifact.model)))
+
+
+def _why(artifact: Artifact, plain: Path, runtime: str) -> list[str]:
+    if "exits" in artifact.signature:
+        return ["few inputs leave early; a lower threshold lets more of them"]
+    return reasons(artifact.folder / artifact.model, plain, runtime)
 
 
 def _reached(artifact: Artifact) -> tuple[Experiment | None, ArrayTask | None, str]:

@@ -110,7 +110,16 @@ def test_every_experiment_validates() -> None:
     from search.experiment import Experiment
 
     paths = [*sorted((ROOT / "experiments").glob("*.yaml")), *sorted((ROOT / "search/quickstart").glob("*.yaml"))]
-    assert [p.stem for p in paths] == ["minilm_clinc150", "mobilenetv2_cifar10", "resnet20_cifar10", "stories260k", "vit_tiny_cifar10", "quickstart"]
+    assert [p.stem for p in paths] == [
+        "minilm_clinc150",
+        "minilm_early_exit",
+        "mobilenetv2_cifar10",
+        "resnet20_cifar10",
+        "resnet20_early_exit",
+        "stories260k",
+        "vit_tiny_cifar10",
+        "quickstart",
+    ]
     for path in paths:
         experiment = Experiment.load(path)
         assert Experiment.from_plain(experiment.to_plain()) == experiment

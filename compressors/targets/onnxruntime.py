@@ -153,10 +153,12 @@ class OnnxRuntime(Target):
         return OnnxSession(path, threads)
 
     def file_bytes(self, path: Path) -> int:
-        """Bytes of weights, scales and biases in the file, and in the encoder's beside a decoder."""
+        """Bytes of weights, scales and biases in the file, in the encoder's beside a decoder, and in all stages of a plan."""
         import onnx
 
         from compressors.targets.onnx_generation import encoder_beside
         from compressors.targets.onnx_packing import weight_bytes
+        from compressors.targets.onnx_stages import STAGES, stage_files
 
-        return sum(weight_bytes(onnx.load(file, load_external_data=False)) for file in (path, encoder_beside(path)) if file is not None)
+        files = stage_files(path) if path.name == STAGES else (path, encoder_beside(path))
+        return sum(weight_bytes(onnx.load(file, load_external_data=False)) for file in files if file is not None)

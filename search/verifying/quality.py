@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from compressors.errors import DivergedError
 from compressors.targets import target_named
+from evaluators.exit_rates import StageRecorder
 from evaluators.metric import EXACT, Estimate, Metric
 from evaluators.tasks.array_task import ArrayTask
 from evaluators.tasks.intervals import paired_difference
@@ -16,6 +18,7 @@ from search.artifact import Artifact, file_bytes
 from search.evidence import read_promised
 from search.runtime_process import RuntimeProcess
 from search.verification import keeps
+from search.verifying.exits import rate_checks
 from search.verifying.report import Check
 
 __all__ = ["OUTPUTS_TOLERANCE", "byte_checks", "output_check", "quality_checks", "unchecked_quality"]
@@ -52,7 +55,8 @@ def quality_checks(artifact: Artifact, task: ArrayTask, threads: int, provider: 
     promised_values = read_promised(artifact.folder)
     with RuntimeProcess(artifact.folder / artifact.model, threads, provider) as process:
         try:
-            values = task.per_example(_predict(process, artifact.signature), "report")
+            predict = StageRecorder(_predict(process, artifact.signature))
+            values = task.per_example(predict, "report")
             found = task.summarise(values)
         except DivergedError as error:
             name = task.quality[0].name
@@ -66,6 +70,9 @@ def quality_checks(artifact: Artifact, task: ArrayTask, threads: int, provider: 
         difference = paired_difference(values[metric.name], before) if before is not None and before.shape == values[metric.name].shape else None
         note = f"on report{'' if kept is not None else '; not judged'}{_paired(metric, difference, values[metric.name])}"
         checks.append(Check(metric.name, promised, e.value, kept, note, e.low, e.high, difference))
+    if predict.stages is not None:
+        before = promised_values.get("stage")
+        checks += rate_checks(predict.stages, None if before is None else before.astype(np.int64), list(artifact.signature["exits"]["after"]))
     return checks
 
 

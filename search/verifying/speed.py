@@ -15,10 +15,12 @@ from compressors.targets import target_named
 from evaluators.models import load_model
 from evaluators.tasks.array_task import ArrayTask
 from search.artifact import Artifact
+from search.bench import typical
 from search.checksums import EXAMPLES
 from search.experiment import Experiment
 from search.raw_files import read_raw
 from search.runtime_process import bench, run_json
+from search.verifying.exits import latency_check
 from search.verifying.quality import OUTPUTS_TOLERANCE
 from search.verifying.report import Check
 
@@ -87,8 +89,13 @@ def speed_checks(artifact: Artifact, timing: Timing, plain: Path | None, why: st
     runs = [bench(model, *timing.options, *against, examples=artifact.folder / EXAMPLES) for _ in range(timing.processes)]
     of = f"{timing.processes} processes" if timing.processes > 1 else "1 process"
     where = f"this machine, {runs[0]['provider']}, {timing.threads} threads, batch {timing.batch}, median of {of}"
-    checks = _both("latency_ms", runs, lambda run: run["latency_ms"]["median"], where)
+    if "mean" in runs[0]["latency_ms"]:
+        where += ", each the mean over the artifact's examples"
+    checks = _both("latency_ms", runs, lambda run: typical(run["latency_ms"]), where)
     checks += _both("latency_p90_ms", runs, lambda run: run["latency_ms"]["p90"], "nine of ten runs are at most as long")
+    if "exits" in artifact.signature:
+        pairs = [{"own": typical(run["latency_ms"]), **({"plain": typical(run["against"]["latency_ms"])} if "against" in run else {})} for run in runs]
+        checks += latency_check(artifact, pairs, timing.threads)
     ratio = None
     if plain:
         ratios = [float(run["ratio"]) for run in runs]
@@ -125,7 +132,7 @@ def _raw_checks(artifact: Artifact, timing: Timing, against: list[str], log: Cal
     runs = [run_json(command) for _ in range(timing.processes)]
     kind = "encoded images" if artifact.signature["task"] == "image-classification" else "texts"
     without = "" if runs[0]["torch"] else ", without torch"
-    checks = _both("end_to_end_ms", runs, lambda run: run["end_to_end_ms"]["median"], f"from {kind} to outputs, through load_artifact{without}")
+    checks = _both("end_to_end_ms", runs, lambda run: typical(run["end_to_end_ms"]), f"from {kind} to outputs, through load_artifact{without}")
     difference = runs[0]["relative_difference"]
     if difference is not None:
         note = "the same from the raw inputs that the examples were made of"

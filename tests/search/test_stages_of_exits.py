@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from compressors.errors import UserError
 from compressors.recipe import Recipe
 from evaluators.exit_rates import ExitRates
 from search.cache import Cache
+from search.check import check
 from search.experiment import Experiment
 from search.preparing import prepare
 from search.stages import StageRunner
@@ -66,3 +68,18 @@ def test_a_quantized_model_keeps_its_exits(runner):
 def test_before_it_is_run_it_costs_what_an_input_does_that_never_leaves(runner):
     priced, whole = runner.price(recipe(0.4)), runner.run(recipe(1.0)).metrics
     assert priced[f"latency_ms@{DEVICE}"].value == pytest.approx(whole[f"latency_ms@{DEVICE}"].value)
+
+
+def test_check_names_an_exit_that_is_not_there():
+    experiment = Experiment.load("quickstart", ["data.max_samples=100", "recipe=[{early_exit: {after: [body.9], steps: 1}}]", f"devices=[{DEVICE}]"])
+    with pytest.raises(UserError) as error:
+        check(experiment)
+    assert "recipe[0].early_exit.after: 'body.9' is no block that the model could exit after; such as: stem.0, stem.1" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_threshold_that_a_search_could_take_out_of_its_range_is_one_error():
+    with pytest.raises(UserError) as error:
+        Experiment.load("quickstart", ["recipe=[{early_exit: {after: [stem], steps: 1, threshold: {uniform: [0.5, 1.5]}}}]"])
+    assert "recipe[0].early_exit.threshold" in str(error.value)
+    assert "less than or equal to 1" in str(error.value)
