@@ -39,7 +39,7 @@ def describe(
         "macs": graph.macs,
         "bytes": int(target.stored_bytes(graph, graph.baseline())[0]),
         "target": target.name,
-        "programs": _programs(graph),
+        "programs": _programs(graph, target),
         "axes": [
             {"name": a.name, "kind": a.kind, "size": a.size, "fixed": a.fixed, "modules": list(a.modules)}
             for a in graph.axes
@@ -51,18 +51,18 @@ def describe(
     }
 
 
-def _programs(graph: ModelGraph) -> list[dict[str, Any]]:
-    """The forward pass and what else there is: what each is called with, and what it executes."""
+def _programs(graph: ModelGraph, target: Target) -> list[dict[str, Any]]:
+    """The forward pass and what else there is: what each is called with, what it executes as it was traced, and the kernels that the runtime makes of that."""
     baseline = graph.baseline()
-    programs = [("forward", graph.inputs, graph.operators), *((p.name, p.inputs, p.operators) for p in graph.programs)]
     return [
         {
             "name": name,
-            "inputs": list(inputs),
-            "operators": sum(o.op_class != "view" and bool(o.present.evaluate(baseline.widths)[0]) for o in operators),
+            "inputs": list(program.inputs),
+            "operators": sum(o.op_class != "view" and bool(o.present.evaluate(baseline.widths)[0]) for o in program.operators),
+            "kernels": sum(bool(kernel.present.evaluate(baseline.widths)[0]) for kernel in target.kernels(program)),
             "macs": int(graph.count_macs(baseline, name)[0]),
         }
-        for name, inputs, operators in programs
+        for name, program in {"forward": graph, **graph.by_program}.items()
     ]
 
 

@@ -149,8 +149,8 @@ def _show(described: dict[str, Any]) -> None:
         f"trace {described['fingerprint']}\n"
     )
     inputs = {name: f"{name} {'x'.join(map(str, i['shape']))} {i['dtype']}" for name, i in described["inputs"].items()}
-    rows = [(p["name"], _inputs(p, inputs if p["name"] == "forward" else {}), p["operators"], p["macs"]) for p in described["programs"]]
-    _table("Programs", ("program", "inputs", "operators>", "MACs>"), rows)
+    rows = [(p["name"], _inputs(p, inputs if p["name"] == "forward" else {}), p["operators"], p["kernels"], p["macs"]) for p in described["programs"]]
+    _table("Programs", ("program", "inputs", "operators>", f"kernels in {described['target']}>", "MACs>"), rows)
     alike = _alike(described)
     cut = [a for a in described["axes"] if a["fixed"] is None]
     if not cut:
