@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
-from collections.abc import Callable
+import re
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from compressors.context import logits_of
-from compressors.errors import UserError, near_miss
+from compressors.errors import UserError
 from compressors.silent_transformers import silent_transformers
+from evaluators.functions import load_function
 from evaluators.hub import first_line, local_or_hub
 from evaluators.model_spec import ModelSpec
 
@@ -27,49 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["ModelSpec", "build_model", "input_names", "load_model", "model_fingerprint"]
 
 _AUTO = {
-    "image-classification": "AutoModelForImageClassification",
-    "text-classification": "AutoModelForSequenceClassification",
+    "image": "AutoModelForImageClassification",
+    "text": "AutoModelForSequenceClassification",
+    "audio": "AutoModelForAudioClassification",
+    "token-classification": "AutoModelForTokenClassification",
     "causal-lm": "AutoModelForCausalLM",
 }
-
-
-def _factory_module(spec: ModelSpec, folder: Path) -> tuple[ModuleType, str]:
-    place, _, function = str(spec.factory).rpartition(":")
-    if not place.endswith(".py"):
-        try:
-            return importlib.import_module(place), function
-        except (Exception, SystemExit) as error:
-            raise UserError(f"model.factory: cannot import {place!r}: {type(error).__name__}: {first_line(error)}") from error
-    path = folder / place
-    if not path.is_file():
-        raise UserError(f"model.factory: no file {path}")
-    source = path.read_bytes()
-    name = f"_compareto_factory_{hashlib.sha256(source).hexdigest()[:12]}"
-    if name not in sys.modules:
-        loading = importlib.util.spec_from_file_location(name, path)
-        assert loading is not None
-        assert loading.loader is not None
-        module = importlib.util.module_from_spec(loading)
-        sys.modules[name] = module
-        try:
-            loading.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
-            del sys.modules[name]
-            raise UserError(f"model.factory: {path.name} raises {type(error).__name__} when it is loaded: {error}") from error
-    return sys.modules[name], function
-
-
-def _factory(spec: ModelSpec, folder: Path) -> Callable[..., Any]:
-    module, function = _factory_module(spec, folder)
-    found = getattr(module, function, None)
-    if not callable(found):
-        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise UserError(f"model.factory: {spec.factory!r} has no function {function!r}{near_miss(function, names)}")
-    return found  # type: ignore[no-any-return]
+"""By task, or by what goes in."""
+_HEADED = re.compile("For(Sequence|Image|Audio|Token)Classification")
+_INPUTS = {"image": ("pixel_values",), "audio": ("input_values",), "text": ("input_ids", "attention_mask")}
 
 
 def _build(spec: ModelSpec, folder: Path) -> nn.Module:
-    factory = _factory(spec, folder)
+    factory = load_function(str(spec.factory), folder, "model.factory")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         try:
@@ -84,7 +51,7 @@ def _build(spec: ModelSpec, folder: Path) -> nn.Module:
 def input_names(spec: ModelSpec, folder: Path) -> tuple[str, ...]:
     """The keywords of the model's inputs; of a factory's model, the names of forward's parameters."""
     if spec.pretrained:
-        return ("pixel_values",) if spec.task == "image-classification" else ("input_ids", "attention_mask")
+        return _INPUTS.get(spec.takes, ("input_ids", "attention_mask"))
     return tuple(inspect.signature(_build(spec, folder).forward).parameters)
 
 
@@ -109,6 +76,9 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
     import transformers
 
+    auto = _AUTO.get(spec.task) or _AUTO.get(spec.takes)
+    if auto is None:
+        raise UserError(f"model.pretrained: transformers has no models for {spec.task}; accepted: model.factory")
     with local_or_hub("model.pretrained", str(spec.pretrained), folder) as source, silent_transformers():
         options: dict[str, Any] = {"revision": spec.revision} if spec.revision and source == spec.pretrained else {}
         config = transformers.AutoConfig.from_pretrained(source, **options)
@@ -117,13 +87,13 @@ def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
             # A cache among the outputs is for generating; neither training nor tracing can do with it.
             config.use_cache = False
         if spec.task != "causal-lm":
-            headed = any("ForSequenceClassification" in a or "ForImageClassification" in a for a in config.architectures or ())
+            headed = any(_HEADED.search(a) for a in config.architectures or ())
             if headed and config.num_labels != classes:
                 raise UserError(f"model.pretrained: the head has {config.num_labels} labels, the data {classes} classes")
             config.num_labels = classes
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model: nn.Module = getattr(transformers, _AUTO[spec.task]).from_pretrained(source, config=config, dtype=torch.float32, **options)
+            model: nn.Module = getattr(transformers, auto).from_pretrained(source, config=config, dtype=torch.float32, **options)
     return model
 
 
@@ -160,7 +130,7 @@ def build_model(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
 
 
 def _check_head(model: nn.Module, task: Task) -> None:
-    classes: int | None = getattr(task, "classes", None)
+    classes: int | None = getattr(task, "classes", None) or None
     try:
         with torch.no_grad():
             logits = logits_of(model(**task.example_inputs))

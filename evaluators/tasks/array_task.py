@@ -18,8 +18,10 @@ from compressors.context import Batch, logits_of
 from compressors.errors import DivergedError
 from compressors.graph.exit_heads import exits_in
 from compressors.graph.exits import taken
-from evaluators.metric import Estimate
+from evaluators.metric import Estimate, Metric
+from evaluators.tasks.heads import Classification, Head
 from evaluators.tasks.intervals import mean_interval, wilson
+from evaluators.tasks.measures import Measure
 from evaluators.tasks.task import Predict, Task
 
 __all__ = ["ArrayTask", "module_predict"]
@@ -66,6 +68,8 @@ class ArrayTask(Task):
         description: what an artifact needs to prepare raw inputs itself (normalisation, sequence), plain data.
         batch_size: of training, where a step does not say.
         special_tokens: numbers of the tokenizer's special tokens; of tasks on texts.
+        head: what outputs mean, and the loss.
+        measures: the metrics that were asked for, all but the loss; none is what ``judge`` finds.
     """
 
     arrays: dict[str, dict[str, NDArray[Any]]]
@@ -77,6 +81,10 @@ class ArrayTask(Task):
     evaluation_batch: int = 250
     batch_size: int = 64
     special_tokens: tuple[int, ...] = ()
+    name: str = ""
+    quality: tuple[Metric, ...] = ()
+    head: Head = field(default_factory=Classification)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
     def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Raw arrays of a batch to model inputs."""
@@ -132,8 +140,8 @@ class ArrayTask(Task):
         return -(-total // size) - (total > size > 1 and total % size == 1)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Mean cross-entropy in nats; labels of -100 are ignored."""
-        return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch.labels.reshape(-1), ignore_index=-100)
+        """That of the head; of classes the mean cross-entropy in nats, labels of -100 are ignored."""
+        return self.head.loss(logits, batch.labels)
 
     def _evaluate(self, predict: Predict, split: str, judge: Callable[[Tensor, Tensor], dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
         parts: dict[str, list[NDArray[Any]]] = {}
@@ -147,7 +155,11 @@ class ArrayTask(Task):
 
     def per_example(self, predict: Predict, split: str) -> dict[str, NDArray[Any]]:
         """For each metric, ``[examples]`` contributions in the split's order."""
-        return self._evaluate(predict, split, self.judge)
+        if not self.measures:
+            return self._evaluate(predict, split, self.judge)
+        found = self._evaluate(predict, split, lambda outputs, labels: {"outputs": outputs, "loss": self.head.losses(outputs, labels)})
+        labels = self.arrays[split]["labels"]
+        return {**{name: measure(found["outputs"], labels) for name, measure in self.measures.items()}, "loss": found["loss"]}
 
     @staticmethod
     def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -162,14 +174,18 @@ class ArrayTask(Task):
         return self.summarise(self.per_example(predict, split))
 
     def summarise(self, values: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:
-        """Estimates from ``per_example``'s values."""
-        return {"accuracy": wilson(values["accuracy"]), "loss": mean_interval(values["loss"])}
+        """Estimates from ``per_example``'s values: every metric is their mean."""
+        return {name: wilson(found) if _is_share(found) else mean_interval(found) for name, found in values.items()}
 
     def score(self, model: nn.Module, split: str) -> tuple[str, float]:
         """Name and value of the main metric on the split's first 512 examples."""
         name = self.quality[0].name
         few = dataclasses.replace(self, arrays={split: {k: v[:_PROGRESS_EXAMPLES] for k, v in self.arrays[split].items()}})
         return name, few.metrics(module_predict(model), split)[name].value
+
+
+def _is_share(values: NDArray[Any]) -> bool:
+    return bool(np.isin(values, (0, 1)).all())
 
 
 def _generator(view: int, row: int) -> torch.Generator:

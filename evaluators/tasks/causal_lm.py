@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ __all__ = ["CausalLanguageModelling"]
 class CausalLanguageModelling(ArrayTask):
     """Blocks of tokens; ``labels`` are the next tokens, -100 at the end of a block. An example is a block."""
 
-    name: ClassVar[str] = "causal-lm"
-    quality: ClassVar[tuple[Metric, ...]] = QUALITY["causal-lm"]
+    name: str = "causal-lm"
+    quality: tuple[Metric, ...] = QUALITY["causal-lm"]
 
     evaluation_batch: int = 64
     batch_size: int = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ __all__ = ["ImageClassification"]
 class ImageClassification(ArrayTask):
     """Images are stored as bytes and normalised when a batch is made."""
 
-    name: ClassVar[str] = "image-classification"
-    quality: ClassVar[tuple[Metric, ...]] = QUALITY["image-classification"]
+    name: str = "image-classification"
+    quality: tuple[Metric, ...] = QUALITY["image-classification"]
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)

@@ -1,21 +1,82 @@
-"""What each task's models are judged by."""
+"""What each task's models are judged by. Loads nothing: names, units and directions only; ``evaluators.tasks.measures`` computes them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from compressors.errors import UserError, near_miss
 from evaluators.metric import Metric
 from evaluators.model_spec import ModelSpec
-from evaluators.tasks.specification import DataSpec
+from evaluators.tasks.specification import DataSpec, MeanMetric, MetricSpec, OwnMetric
 
-__all__ = ["ACCURACY", "LOSS", "PERPLEXITY", "QUALITY", "quality_metrics"]
-
-ACCURACY = Metric("accuracy", "", "max", "observed")
-LOSS = Metric("loss", "nats", "min", "observed")
-PERPLEXITY = Metric("perplexity", "", "min", "observed")
-
-QUALITY = {"image-classification": (ACCURACY, LOSS), "text-classification": (ACCURACY, LOSS), "causal-lm": (PERPLEXITY, LOSS)}
-"""By task, the main metric first."""
+__all__ = ["ACCURACY", "LOSS", "METRICS", "PERPLEXITY", "QUALITY", "quality_metrics"]
 
 
-def quality_metrics(model: ModelSpec, data: DataSpec) -> tuple[Metric, ...]:  # noqa: ARG001 - a task may depend on its data
-    """The metrics of the task that ``model`` and ``data`` mean, the main one first. Loads nothing."""
-    return QUALITY[model.task]
+def _more(name: str) -> Metric:
+    return Metric(name, "", "max", "observed")
+
+
+def _less(name: str, unit: str = "") -> Metric:
+    return Metric(name, unit, "min", "observed")
+
+
+ACCURACY = _more("accuracy")
+LOSS = _less("loss", "nats")
+PERPLEXITY = _less("perplexity")
+_ERROR = _less("loss")
+
+METRICS: dict[str, tuple[Metric, ...]] = {
+    "classification": (ACCURACY, *map(_more, ("f1", "f1_macro", "precision_macro", "recall_macro", "matthews", "balanced_accuracy")), LOSS),
+    "multi-label": (*map(_more, ("f1_micro", "f1_macro", "subset_accuracy")), LOSS),
+    "regression": (_less("mse"), _less("mae"), *map(_more, ("r2", "pearson", "spearman")), _ERROR),
+    "token-classification": (ACCURACY, _more("f1_macro"), LOSS),
+    "image-to-image": (Metric("psnr", "dB", "max", "observed"), _more("ssim"), _less("mse"), _ERROR),
+    "causal-lm": (PERPLEXITY, _more("rouge_l"), _more("bleu"), LOSS),
+}
+"""By what a model's outputs are; the first is the main one where an experiment names none."""
+
+QUALITY = {kind: (metrics[0], metrics[-1]) for kind, metrics in METRICS.items()} | {
+    f"{what}-{kind}": (METRICS[kind][0], METRICS[kind][-1])
+    for what in ("image", "text", "series", "audio")
+    for kind in ("classification", "multi-label", "regression")
+}
+"""By task, where an experiment names no metrics; the main one first."""
+
+
+def quality_metrics(model: ModelSpec, data: DataSpec) -> tuple[Metric, ...]:
+    """The metrics of the task that ``model`` and ``data`` mean, the main one first, the loss always the last. Loads nothing.
+
+    Raises:
+        UserError: a metric that does not fit the task, or one that is named twice.
+    """
+    if model.own_task is not None:
+        if not data.metrics:
+            raise UserError(f"data.metrics: missing; the task {model.task!r} is your own, and nothing says what its models are judged by")
+        known: Sequence[Metric] = ()
+    else:
+        known = METRICS[model.kind]
+        if not data.metrics:
+            return QUALITY[model.task]
+    found = [_metric(spec, known, model.task) for spec in data.metrics]
+    names = [metric.name for metric in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"data.metrics: {twice!r} is named twice")
+    last = known[-1] if known else _ERROR
+    return tuple(metric for metric in found if metric.name != last.name or metric is found[0]) + ((last,) if found[0].name != last.name else ())
+
+
+def _metric(spec: MetricSpec, known: Sequence[Metric], task: str) -> Metric:
+    if isinstance(spec, OwnMetric):
+        return Metric(spec.named, spec.unit, spec.direction, "observed")
+    if isinstance(spec, MeanMetric):
+        parts = [_metric(part, known, task) for part in spec.mean]
+        if len({(part.direction, part.unit) for part in parts}) > 1:
+            raise UserError(f"data.metrics: a mean of {', '.join(part.name for part in parts)} has no direction; accepted: metrics of one direction and unit")
+        return Metric(spec.name, parts[0].unit, parts[0].direction, "observed")
+    metric = next((metric for metric in known if metric.name == spec), None)
+    if metric is None:
+        accepted = [metric.name for metric in known]
+        hint = "{function: FILE.py:FUNCTION, direction: max}"
+        raise UserError(f"data.metrics: {spec!r} does not fit {task}; accepted: {', '.join([*accepted, hint])}{near_miss(spec, accepted)}")
+    return metric

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from compressors.errors import near_miss
+from evaluators.model_spec import PLACE
 from evaluators.tasks.task import SPLITS
 
-__all__ = ["DataSpec", "Preprocessing", "SplitSpec", "Workload"]
+__all__ = ["DataSpec", "GenerationSpec", "MeanMetric", "MetricSpec", "OwnMetric", "Preprocessing", "SplitSpec", "Workload"]
 
 _CONFIG = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _Count = Annotated[int, pydantic.Field(gt=0)]
@@ -44,6 +45,8 @@ class Preprocessing(pydantic.BaseModel):
         sequence: tokens per example (padded or cut), or per block for causal language models.
         tokenizer: folder or hub id; None is the model's own.
         augment: of training images.
+        shape: of one example of a series, such as ``[16, 2]``; None keeps what the column holds.
+        samples: of one recording: longer ones are cut, shorter ones filled with silence; None is the longest's.
     """
 
     model_config = _CONFIG
@@ -54,6 +57,67 @@ class Preprocessing(pydantic.BaseModel):
     sequence: _Count = 128
     tokenizer: str | None = None
     augment: tuple[Literal["flip", "crop"], ...] = ()
+    shape: tuple[_Count, ...] | None = None
+    samples: _Count | None = None
+
+
+class OwnMetric(pydantic.BaseModel):
+    """A metric of the user's.
+
+    Attributes:
+        function: ``file.py:function`` or ``package.module:function``; called with outputs and labels, arrays ``[examples, ...]``; returns a number a example,
+            ``[examples]``, whose mean is the metric, or one number, the metric of them all.
+        direction: ``min`` where less is better.
+        unit: of the number.
+        name: None is the function's.
+    """
+
+    model_config = _CONFIG
+
+    function: Annotated[str, pydantic.Field(pattern=PLACE.pattern)]
+    direction: Literal["min", "max"]
+    unit: str = ""
+    name: Annotated[str, pydantic.Field(pattern=r"[a-z][a-z0-9_]*")] | None = None
+
+    @property
+    def named(self) -> str:
+        """The metric's name."""
+        return self.name or self.function.rpartition(":")[2]
+
+
+class MeanMetric(pydantic.BaseModel):
+    """The mean of several metrics, as GLUE has them for tasks with two.
+
+    Attributes:
+        mean: of what.
+        name: of the mean.
+    """
+
+    model_config = _CONFIG
+
+    mean: Annotated[tuple[str | OwnMetric, ...], pydantic.Field(min_length=2)]
+    name: Annotated[str, pydantic.Field(pattern=r"[a-z][a-z0-9_]*")] = "mean"
+
+
+MetricSpec = str | OwnMetric | MeanMetric
+
+
+class GenerationSpec(pydantic.BaseModel):
+    """How a language model's continuations are judged (``rouge_l``, ``bleu``): greedily, from the start of each block.
+
+    Attributes:
+        prompts: how many blocks of a split are continued.
+        prompt_tokens: of each block.
+        new_tokens: that follow them.
+        references: ``uncompressed``: what the model itself says before it is compressed; ``data``: how the block goes on.
+    """
+
+    model_config = _CONFIG
+
+    prompts: _Count = 64
+    prompt_tokens: _Count = 16
+    new_tokens: _Count = 32
+    references: Literal["uncompressed", "data"] = "uncompressed"
 
 
 class DataSpec(pydantic.BaseModel):
@@ -62,22 +126,27 @@ class DataSpec(pydantic.BaseModel):
     Attributes:
         dataset: ``sklearn/digits``, a hub id, or a folder of images (one sub-folder a class).
         files: source split to parquet, csv, json or jsonl file, instead of ``dataset``.
-        columns: the names of ``image``, ``text`` and ``label`` in the source.
+        columns: the names of ``image``, ``text``, ``series``, ``audio``, ``label`` and ``target`` (an image) in the source; of series, and of labels that
+            are several, a list of columns of one number each.
         splits: for ``train``, ``search``, ``report`` and ``calibration`` a source split or ``{from, skip, take}``. Left out: ``report`` is the source's
             test or validation split (or a quarter of what there is), ``search`` a fifth of the rest, ``train`` what remains, ``calibration`` 256 of train.
         max_samples: upper bound for every split.
         seed: of the shuffle that splits.
+        metrics: what models are judged by, the main one first; left out, what is usual for the task.
+        generation: of causal language models that are judged by what they say.
     """
 
     model_config = _CONFIG
 
     dataset: str | None = None
     files: dict[str, str] = pydantic.Field(default_factory=dict)
-    columns: dict[Literal["image", "text", "label"], str] = pydantic.Field(default_factory=dict)
+    columns: dict[Literal["image", "text", "series", "audio", "label", "target"], str | tuple[str, ...]] = pydantic.Field(default_factory=dict)
     splits: dict[str, Annotated[SplitSpec, pydantic.BeforeValidator(_as_split)]] = pydantic.Field(default_factory=dict)
     max_samples: _Count | None = None
     preprocessing: Preprocessing = pydantic.Field(default_factory=Preprocessing)
     seed: int = 0
+    metrics: tuple[MetricSpec, ...] = ()
+    generation: GenerationSpec = pydantic.Field(default_factory=GenerationSpec)
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> Self:

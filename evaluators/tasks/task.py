@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -27,14 +27,15 @@ class Task(ABC):
     """Data with a loss and metrics. Satisfies ``compressors.context.TrainingData``.
 
     Attributes:
+        name: such as ``text-classification``.
         quality: the metrics, the main one first.
         example_inputs: keyword inputs at the workload's sizes (batch included), for tracing.
         fingerprint: identifies data, splits and preprocessing.
         evaluation_batch: examples a forward pass evaluates at once.
     """
 
-    name: ClassVar[str]
-    quality: ClassVar[tuple[Metric, ...]]
+    name: str
+    quality: tuple[Metric, ...]
 
     example_inputs: dict[str, Tensor]
     fingerprint: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,8 +22,8 @@ class TextClassification(ArrayTask):
         trims: whether training batches end with their longest text; only for models that take texts of any length.
     """
 
-    name: ClassVar[str] = "text-classification"
-    quality: ClassVar[tuple[Metric, ...]] = QUALITY["text-classification"]
+    name: str = "text-classification"
+    quality: tuple[Metric, ...] = QUALITY["text-classification"]
 
     trims: bool = False
 
