@@ -1,0 +1,62 @@
+import pytest
+
+import compareto as cp
+from evaluators.model_spec import TASKS, ModelSpec
+from evaluators.tasks.quality import METRICS, quality_metrics
+from evaluators.tasks.specification import DataSpec
+
+
+def named(task, metrics=()):
+    return [m.name for m in quality_metrics(ModelSpec(factory="a.py:b", task=task), DataSpec(dataset="d", metrics=metrics))]
+
+
+def test_every_task_has_a_main_metric_and_a_loss():
+    assert len(TASKS) == 15
+    assert {named(task)[-1] for task in TASKS} == {"loss"}
+    assert {named(task)[0] for task in TASKS} == {"accuracy", "f1_micro", "mse", "psnr", "perplexity"}
+
+
+def test_metrics_are_chosen_by_name_and_the_loss_stands_last():
+    assert named("text-classification", ["matthews", "f1_macro"]) == ["matthews", "f1_macro", "loss"]
+    assert named("series-classification", ["accuracy", "loss", "matthews"]) == ["accuracy", "matthews", "loss"]
+    assert named("text-regression", [{"mean": ["pearson", "spearman"], "name": "sts"}, "mse"]) == ["sts", "mse", "loss"]
+
+
+def test_a_users_metric_has_the_direction_that_is_said():
+    own = {"function": "metrics.py:regret", "direction": "min", "unit": "ms"}
+    metric, *_ = quality_metrics(ModelSpec(factory="a.py:b"), DataSpec(dataset="d", metrics=[own]))
+    assert (metric.name, metric.direction, metric.unit) == ("regret", "min", "ms")
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics", "said"),
+    [
+        ("series-classification", ["rouge_l"], "data.metrics: 'rouge_l' does not fit series-classification; accepted: accuracy, f1"),
+        ("text-regression", ["accuracy"], "'accuracy' does not fit text-regression; accepted: mse, mae, r2, pearson, spearman"),
+        ("causal-lm", ["blue"], "did you mean 'bleu'"),
+        ("text-classification", ["accuracy", "accuracy"], "'accuracy' is named twice"),
+        ("text-regression", [{"mean": ["mse", "pearson"]}], "a mean of mse, pearson has no direction"),
+        ("text-regression", [{"mean": ["f1", "pearson"]}], "'f1' does not fit text-regression"),
+        ("tasks.py:mine", [], "data.metrics: missing; the task 'tasks.py:mine' is your own"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_one_message(task, metrics, said):
+    with pytest.raises(cp.UserError) as caught:
+        named(task, metrics)
+    assert said in str(caught.value)
+
+
+def test_an_unknown_task_is_told_with_what_is_known():
+    with pytest.raises(ValueError, match=r"unknown task 'text-classifcation'.*did you mean 'text-classification'"):
+        ModelSpec(factory="a.py:b", task="text-classifcation")
+
+
+def test_every_metric_can_be_computed():
+    from evaluators.tasks.measures.measuring import measures_of
+    from evaluators.tasks.measures.texts import TEXTS
+
+    computed = 0
+    for kind, metrics in METRICS.items():
+        names = [m.name for m in metrics if m.name not in ("loss", "perplexity")]
+        computed += len({name for name in names if name in TEXTS} if kind == "causal-lm" else measures_of(names, kind, None))
+    assert computed == sum(len(metrics) for metrics in METRICS.values()) - len(METRICS) - 1
