@@ -23,8 +23,11 @@ __all__ = ["read_promised", "write_promised", "write_raw"]
 
 def write_raw(folder: Path, experiment: Experiment, task: ArrayTask, count: int = 8) -> None:
     """The first texts or images of ``report`` as they are before preprocessing, under ``raw/``."""
+    images = task.name.startswith("image-")
+    if not images and "tokenizer" not in task.description:
+        # Numbers are what the model takes already: examples.npz has them.
+        return
     (folder / RAW).mkdir()
-    images = task.name == "image-classification"
     source, role = load_source(experiment.data, experiment.folder), "image" if images else "text"
     split, indices = source.resolve(experiment.data, in_order=task.name == "causal-lm")["report"]
     rows, column = source.splits[split], experiment.data.columns.get(role, role)  # type: ignore[call-overload]

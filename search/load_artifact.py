@@ -123,6 +123,8 @@ class Predictor:
         if self.signature["task"] == "causal-lm":
             mask = prepared.get("attention_mask")
             return {"logits": logits} if mask is None else {"logits": logits, "attention_mask": mask}
+        if not self.signature["task"].endswith("-classification") or logits.ndim != 2:
+            return {"logits": logits}
         names, best = list(self.signature["labels"]), logits.argmax(-1)
         return {"labels": [names[i] if names else int(i) for i in best], "probabilities": _softmax(logits), "logits": logits}
 
@@ -133,7 +135,8 @@ class Predictor:
             UserError: they are not what the model takes.
         """
         if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence | np.ndarray) or not len(inputs):
-            kind = "images" if self.signature["task"] == "image-classification" else "texts"
+            preprocessing = self.signature["preprocessing"]
+            kind = "texts" if "tokenizer" in preprocessing else "images" if "mean" in preprocessing else "series of numbers"
             described = "an empty list" if isinstance(inputs, Sequence) and not len(inputs) else type(inputs).__name__
             raise UserError(f"the artifact takes a list of {kind}, or a dict of arrays; got {described}")
         return self._prepare(inputs)

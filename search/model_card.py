@@ -89,8 +89,9 @@ Widths that were cut:
 
 
 def _use(signature: Mapping[str, Any]) -> str:
-    example = '[PIL.Image.open("image.png")]' if signature["task"] == "image-classification" else '["a text"]'
-    keys = "logits" if signature["task"] == "causal-lm" else "labels, probabilities, logits"
+    described = signature["preprocessing"]
+    example = '["a text"]' if "tokenizer" in described else '[PIL.Image.open("image.png")]' if "mean" in described else "[[0.0, ...]]"
+    keys = "labels, probabilities, logits" if signature["task"].endswith("-classification") else "logits"
     extra = {"litert": "[litert]", "executorch": "[executorch]"}.get(signature["runtime"], "")
     return f"""From raw inputs, with `pip install "compareto{extra}"`:
 
@@ -104,9 +105,11 @@ predict({example})  # a dict: {keys}
 
 
 def _preparing(signature: Mapping[str, Any]) -> str:
-    if signature["task"] != "image-classification":
-        return "the tokenizer in `tokenizer/`, padded or cut to the sequence"
     described = signature["preprocessing"]
+    if "tokenizer" in described:
+        return "the tokenizer in `tokenizer/`, padded or cut to the sequence"
+    if "mean" not in described:
+        return f"nothing: numbers of the shape {described['shape']}"
     return f"decoding into pixels in the order {described['layout']}" if "in_graph" in described else "scale, then mean and std per channel"
 
 

@@ -1,4 +1,4 @@
-"""From texts or images to the inputs that an artifact's model takes. Needs NumPy, and Pillow or ``tokenizers``; never torch."""
+"""From texts, images or numbers to the inputs that an artifact's model takes. Needs NumPy, and Pillow or ``tokenizers``; never torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compressors.errors import UserError
 from evaluators.images import decode_image, normalised
 
-__all__ = ["RawImages", "RawTexts", "raw_inputs_of"]
+__all__ = ["RawArrays", "RawImages", "RawTexts", "raw_inputs_of"]
 
 
 class RawImages:
@@ -106,9 +106,39 @@ class RawTexts:
         return {name: np.array(columns[name], dtype=described["dtype"]) for name, described in self._inputs.items() if name in columns}
 
 
-def raw_inputs_of(folder: Path, signature: Mapping[str, Any]) -> RawImages | RawTexts:
+class RawArrays:
+    """Series and recordings: lists of numbers.
+
+    Args:
+        signature: of the artifact.
+    """
+
+    def __init__(self, signature: Mapping[str, Any]) -> None:
+        self.name, described = next(iter(signature["inputs"].items()))
+        self._dtype, self._shape = described["dtype"], [int(n) for n in described["shape"][1:]]
+
+    def __call__(self, series: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        """Arrays of the shape that the model takes.
+
+        Raises:
+            UserError: one has another shape, or holds something else than numbers.
+        """
+        found = []
+        for i, one in enumerate(series):
+            try:
+                array = np.asarray(one, dtype=self._dtype)
+            except (TypeError, ValueError) as error:
+                raise UserError(f"series {i} holds something else than numbers: {error}; accepted: numbers of the shape {self._shape}") from error
+            if list(array.shape) != self._shape:
+                raise UserError(f"series {i} has the shape {list(array.shape)}; accepted: {self._shape}")
+            found.append(array)
+        return {self.name: np.stack(found)}
+
+
+def raw_inputs_of(folder: Path, signature: Mapping[str, Any]) -> RawImages | RawTexts | RawArrays:
     """What prepares the raw inputs of an artifact."""
-    return RawImages(signature) if signature["task"] == "image-classification" else RawTexts(folder, signature)
+    described = signature["preprocessing"]
+    return RawTexts(folder, signature) if "tokenizer" in described else RawImages(signature) if "mean" in described else RawArrays(signature)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class Replica:
             return RequestError(400, str(error), key="inputs")
 
     def _decoded(self, question: Question) -> Sequence[Any]:
-        if self._task != "image-classification":
+        if "mean" not in self._predict.signature["preprocessing"]:
             return question.inputs  # type: ignore[return-value]  # a list: arrays are not decoded
         from PIL import Image
 

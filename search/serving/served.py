@@ -50,7 +50,7 @@ class Served:
     def takes(self) -> str:
         """``texts``, ``images`` or ``arrays``: what a request's inputs may be; arrays always may."""
         described = self.signature["preprocessing"]
-        return "texts" if "tokenizer" in described else "images" if self.task == "image-classification" else "arrays"
+        return "texts" if "tokenizer" in described else "images" if "mean" in described else "arrays"
 
     def described(self) -> dict[str, Any]:
         """For ``/v1/models``."""
@@ -101,6 +101,8 @@ class Catalogue:
             problems = corrupted(folder)
             if problems:
                 raise UserError(f"{folder} is not as it was exported: {'; '.join(problems)}")
+            if not (folder / SIGNATURE).is_file():
+                raise UserError(f"{folder} is a ladder of artifacts; accepted: one of the folders in it")
             signature = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
             require_runtime(signature["runtime"])
             if not version:

@@ -15,7 +15,7 @@ IMAGES = {
     "task": "image-classification",
     "runtime": "onnxruntime",
     "inputs": {"image": {"dtype": "float32", "shape": ["batch", 1, 8, 8]}},
-    "preprocessing": {"input": "image"},
+    "preprocessing": {"input": "image", "mean": [0.0], "std": [1.0]},
     "labels": ["zero", "one"],
 }
 
