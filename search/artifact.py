@@ -7,7 +7,7 @@ recipe.yaml       what was done to the model; recipe.lock beside it pins what el
 metrics.json      promised figures, of this model and of the uncompressed one
 examples.npz      a few inputs with the outputs that are expected; raw/ holds the texts or images that they come from
 promised.npz      the promised quality, example by example of the split report
-bench.py          latency, memory and correctness on the device itself; needs numpy and the runtime only
+bench.py          latency, memory and correctness on the device itself, with bench_models.py; needs numpy and the runtime only
 provenance.json   study, trial and experiment
 README.md         the model card
 checksums.json    SHA-256 of every other file
@@ -30,6 +30,7 @@ from search.lock import LOCK_NAME, RecipeLock
 
 __all__ = [
     "ARTIFACT_VERSION",
+    "BENCH",
     "EXAMPLES",
     "METRICS",
     "PROVENANCE",
@@ -41,6 +42,9 @@ __all__ = [
     "write_checksums",
     "write_json",
 ]
+
+BENCH = ("bench.py", "bench_models.py")
+"""What runs a model without this installation."""
 
 
 @dataclass(frozen=True, slots=True)

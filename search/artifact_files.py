@@ -25,7 +25,7 @@ from evaluators.tasks.array_task import ArrayTask, module_predict
 from evaluators.tasks.making import tokenizer_of
 from evaluators.tasks.task import Predict
 from search.applying import lock_of
-from search.artifact import ARTIFACT_VERSION, EXAMPLES, METRICS, PROVENANCE, SIGNATURE, file_bytes, write_checksums, write_json
+from search.artifact import ARTIFACT_VERSION, BENCH, EXAMPLES, METRICS, PROVENANCE, SIGNATURE, file_bytes, write_checksums, write_json
 from search.bench import open_model
 from search.experiment import Experiment
 from search.lock import LOCK_NAME
@@ -106,7 +106,8 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
         file_bytes(path),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-    shutil.copyfile(Path(__file__).with_name("bench.py"), folder / "bench.py")
+    for name in BENCH:
+        shutil.copyfile(Path(__file__).with_name(name), folder / name)
     write_checksums(folder)
     return path
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from compressors.errors import UserError
 from evaluators.devices.names import THIS_HOST
-from search.artifact import new_folder
+from search.artifact import BENCH, new_folder
 from search.bench import read_examples
 from search.checksums import EXAMPLES, LADDER, write_checksums, write_json
 from search.export import export_trial
@@ -82,7 +82,8 @@ def export_ladder(results: Results, count: int, out: Path, *, form: str = "onnx"
         }
         write_json(partial / LADDER, plan)
         shutil.copyfile(Path(__file__).with_name("ladder_run.py"), partial / "ladder.py")
-        shutil.copyfile(Path(__file__).with_name("bench.py"), partial / "bench.py")
+        for name in BENCH:
+            shutil.copyfile(Path(__file__).with_name(name), partial / name)
         write_checksums(partial)
         if out.exists():
             out.rmdir()

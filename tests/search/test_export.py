@@ -14,6 +14,7 @@ from search.lock import RecipeLock
 FILES = {
     "README.md",
     "bench.py",
+    "bench_models.py",
     "checksums.json",
     "examples.npz",
     "metrics.json",
