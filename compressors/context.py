@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from compressors.teacher_outputs import OutputStore
     from compressors.teacher_spec import TeacherSpec
 
-__all__ = ["Batch", "Context", "IndexedData", "TrainingData", "logits_of"]
+__all__ = ["Batch", "ComparingData", "Context", "IndexedData", "TrainingData", "logits_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,14 @@ class IndexedData(TrainingData, Protocol):
         """These examples: as they are, or as variant ``view`` of the training data has them, the same at every call and in any company."""
 
 
+@runtime_checkable
+class ComparingData(Protocol):
+    """Data whose outputs are no logits of one distribution: numbers, pictures, several labels at once."""
+
+    def soft_loss(self, student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """How far the student's outputs are from the teacher's, a scalar: what distillation minimises in place of a divergence of distributions."""
+
+
 def _discard(line: str) -> None:
     """The default log: nowhere."""
 
@@ -103,6 +111,7 @@ class Context:
         teachers: makes a model, in eval mode, of what a step names as its teacher; None where there is no experiment whose folder it could be in.
         outputs: where the outputs of teachers are kept; None runs them beside the student.
         first_view: variant of the training data that the first epoch sees.
+        baseline: the uncompressed model's main metric on ``search``, where somebody knows it; else it is measured.
     """
 
     data: TrainingData | None
@@ -119,6 +128,7 @@ class Context:
     teachers: Callable[[TeacherSpec], nn.Module] | None = None
     outputs: OutputStore | None = None
     first_view: int = 0
+    baseline: Callable[[], float] | None = None
 
 
 def logits_of(outputs: Any) -> Tensor:

@@ -146,7 +146,9 @@ def teach(student: nn.Module, step: Distill, context: Context, *, prefix: str) -
         if model is not None:
             model.eval().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     student.to(context.device)
-    baseline = context.data.score(context.teacher, "search")[1] if context.teacher is not None else None
+    baseline = None
+    if context.teacher is not None:
+        baseline = context.baseline() if context.baseline is not None else context.data.score(context.teacher, "search")[1]
     with torch.random.fork_rng():
         torch.manual_seed(context.seed)
         objective = step.objective(student, teacher, context)

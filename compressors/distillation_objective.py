@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compressors.context import Batch, Context, TrainingData, logits_of
+from compressors.context import Batch, ComparingData, Context, TrainingData, logits_of
 from compressors.errors import CompressionError
 from compressors.intermediate import Intermediate
 from compressors.objective import Objective
@@ -95,15 +95,20 @@ class DistillationObjective(Objective):
                 total = total + (1 - alpha) * self._data.loss(logits, batch)
             if alpha > 0:
                 assert target is not None
-                total = total + alpha * soft_loss(logits, target, batch.labels, value_at(step.temperature, self.progress))
+                total = total + alpha * self._distance(logits, target, batch, value_at(step.temperature, self.progress))
         if step.kl_limit is not None:
             original = target if step.teacher is None else self._said(self._original[0], self._originals, batch)
             assert original is not None
-            excess = soft_loss(logits, original, batch.labels, 1.0) - step.kl_limit
+            excess = self._distance(logits, original, batch, 1.0) - step.kl_limit
             # Dual ascent: what a divergence costs rises for as long as it is above the limit, and falls below it.
             self.multiplier = (self.multiplier + _MULTIPLIER_RATE * excess.detach()).clamp(min=0)
             total = total + self.multiplier * excess
         return total
+
+    def _distance(self, logits: Tensor, target: Tensor, batch: Batch, temperature: float) -> Tensor:
+        if isinstance(self._data, ComparingData):
+            return self._data.soft_loss(logits, target, batch, temperature)
+        return soft_loss(logits, target, batch.labels, temperature)
 
     def _target(self, batch: Batch) -> Tensor:
         return self._said(self._teacher[0], self._outputs, batch)

@@ -1,6 +1,7 @@
 """Training towards weights that can be removed: L1, group lasso over prunable units [Wen2016]_, or L1 on the scales of batch norms [Liu2017]_.
 
-It stands before ``prune``: what is small afterwards is cut at little cost. A subgradient of the penalty is followed, so that weights become small, not zero.
+It stands before ``prune``, which then chooses units by the weights that they have afterwards, at the widths that it planned before. What is small is cut at
+little cost. A subgradient of the penalty is followed, so that weights become small, not zero.
 
 .. [Wen2016] Wen et al., Learning Structured Sparsity in Deep Neural Networks, NeurIPS 2016.
 .. [Liu2017] Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017.
@@ -16,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compressors.compressor import STEP_CONFIG
+from compressors.compressor import STEP_CONFIG, GraphEdit
 from compressors.context import Batch, Context
 from compressors.distillation import Distill
 from compressors.errors import CompressionError
 from compressors.graph.model_graph import ModelGraph
+from compressors.graph.surgery import note
 from compressors.objective import Objective
 from compressors.pruning.criteria.criterion import summed, weights
+from compressors.pruning.current import SPARSE_TRAINED
 from compressors.pruning.prune import DEFAULT_KINDS
 from compressors.pruning.remaining import remaining
 from compressors.scheduled import Ramp, Scheduled, as_share, as_weight, value_at
@@ -50,6 +53,12 @@ class SparseTrain(Distill):
     penalty: Literal["group_lasso", "l1", "bn_scale"] = "group_lasso"
     strength: Annotated[Scheduled, pydantic.AfterValidator(as_weight)] = 1e-4
     alpha: Annotated[Scheduled, pydantic.AfterValidator(as_share)] = 0.0
+
+    def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
+        """A trained copy, which says that it was; see ``Prune.apply``."""
+        trained = Distill.apply(self, model, edit, context)
+        note(trained, context.graph, **{SPARSE_TRAINED: True})
+        return trained
 
     def objective(self, student: nn.Module, teacher: nn.Module | None, context: Context) -> Objective:
         """That of the distillation, and the penalty."""

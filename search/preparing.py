@@ -143,7 +143,14 @@ def _fitted(experiment: Experiment, model: nn.Module, task: ArrayTask, cache: Ca
     from safetensors.torch import load_model, save_model
 
     assert experiment.fit is not None
-    key = state_key("fit", model_fingerprint(model), task.fingerprint, experiment.fit.model_dump_json(), experiment.search.seed, versions["torch"])
+    key = state_key(
+        "fit",
+        model_fingerprint(model),
+        task.fingerprint,
+        experiment.fit.model_dump_json(exclude=experiment.fit.as_before),
+        experiment.search.seed,
+        versions["torch"],
+    )
     # Two searches that start together fit once.
     with cache.computing(key):
         found = cache.get(key)

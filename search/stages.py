@@ -102,6 +102,7 @@ class StageRunner:
         self._logs: list[str] = []
         self._failures = FailureMemory(cache, prepared.versions, prepared.model_name)
         self._teachers = dict(prepared.teachers)
+        self._baseline_score: float | None = None
         self.outputs: OutputStore | None = StoredOutputs(prepared, cache, self.device.type, lambda spec: self._teacher(spec).fingerprint, self._line)
 
     def plan(self, recipe: Recipe) -> tuple[GraphEdit, ...]:
@@ -262,7 +263,12 @@ class StageRunner:
         p = self.prepared
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
         context = Context(p.task, p.model, p.graph, p.task.example_inputs, p.target, seed, budget, self.device, self._line)
-        return replace(context, teachers=lambda spec: self._teacher(spec).model, outputs=self.outputs)
+        return replace(context, teachers=lambda spec: self._teacher(spec).model, outputs=self.outputs, baseline=self._baseline)
+
+    def _baseline(self) -> float:
+        if self._baseline_score is None:
+            self._baseline_score = self.prepared.task.score(self.prepared.model, "search")[1]
+        return self._baseline_score
 
     def _teacher(self, spec: TeacherSpec) -> Teacher:
         name, experiment = teacher_name(spec), self.prepared.experiment

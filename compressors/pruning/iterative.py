@@ -23,11 +23,8 @@ from compressors.context import Context, TrainingData
 from compressors.distillation import Distill
 from compressors.errors import CompressionError, near_miss
 from compressors.graph.model_graph import ModelGraph
-from compressors.graph.surgery import kept_units
-from compressors.pruning.criteria import CRITERIA
+from compressors.pruning.current import most_important, widths_to_cut
 from compressors.pruning.prune import Prune
-from compressors.pruning.remaining import remaining
-from compressors.pruning.selection import Candidate, best
 from compressors.teacher_spec import TeacherSpec
 from compressors.training import TrainingSpec
 
@@ -107,12 +104,12 @@ class PruneIteratively(Prune):
             raise CompressionError(f"{self.name} needs {'training data; pass data' if data is None else 'a teacher to compare with'}")
         lengths = self._lengths(data)
         starts = list(accumulate((-(-n // data.steps("train", batch_size=self.recover.batch_size)) for n in lengths), initial=0))
-        widths = _widths(model, context.graph, edit)
+        widths = widths_to_cut(model, context.graph, edit)
         baseline = data.score(teacher, "search")[1] if teacher is not None and self.max_drop is not None else 0.0
         current = copy.deepcopy(model)
         for i, steps in enumerate(lengths):
             kept = self._kept(current, widths, edit, (i + 1) / self.rounds, context)
-            smaller = Prune.apply(self, current, edit.cut(kept), context)
+            smaller = self.cut(current, edit.cut(kept), context)
             context.log(f"{self.name}: round {i + 1} of {self.rounds}: {sum(p.numel() for p in smaller.parameters()):,} parameters")
             training = replace(self.recover, epochs=None, steps=steps, learning_rate=self.recover.learning_rate * self.decay**i)
             # Each round goes on where the order of examples, and their variants, of the last one ended.
@@ -136,16 +133,8 @@ class PruneIteratively(Prune):
 
     def _kept(self, model: nn.Module, widths: dict[str, int], edit: GraphEdit, progress: float, context: Context) -> dict[str, NDArray[np.int64]]:
         """The most important units of the model as it is, as many as are due."""
-        graph, data, criterion = remaining(context.graph, model), context.data, CRITERIA[self.criterion]
-        assert data is not None, "checked by apply"
-        scores = criterion.score(model, graph, data.batches("calibration") if criterion.needs_data else (), data.loss)
-        present = kept_units(model)
-        kept: dict[str, NDArray[np.int64]] = {}
-        for name, start in widths.items():
-            units = np.asarray(present.get(name, range(start)), dtype=np.int64)
-            due = width_after(self.pace, start, len(edit.kept[name]), progress)
-            kept[name] = units[best(Candidate(scores[name], np.arange(len(units))), due)]
-        return kept
+        due = {name: width_after(self.pace, start, len(edit.kept[name]), progress) for name, start in widths.items()}
+        return most_important(model, due, self.criterion, context)
 
     def _recovered(self, model: nn.Module, training: Distill, edit: GraphEdit, context: Context) -> nn.Module:
         """A trained copy; only what was trainable is trainable again, whatever was frozen meanwhile."""
@@ -165,13 +154,6 @@ class PruneIteratively(Prune):
         for pattern in self.frozen:
             if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
                 yield f"{pattern!r} matches no parameter{near_miss(pattern, sorted(names))}"
-
-
-def _widths(model: nn.Module, graph: ModelGraph, edit: GraphEdit) -> dict[str, int]:
-    """Of each axis that ends narrower than it is, how many units it has."""
-    present = kept_units(model)
-    units = {axis.name: len(present.get(axis.name, range(axis.size))) for axis in graph.axes}
-    return {name: units[name] for name, kept in edit.kept.items() if len(kept) < units[name]}
 
 
 def _prefixes(parameter: str) -> Iterable[str]:

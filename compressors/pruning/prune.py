@@ -16,6 +16,7 @@ from compressors.context import Context
 from compressors.errors import CompressionError, near_miss
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.surgery import cut
+from compressors.pruning.current import SPARSE_TRAINED, least_missed
 from compressors.pruning.layers import explicit_ratios, layer_problems
 from compressors.pruning.selection import Candidate, select_global, select_local, select_threshold
 
@@ -160,7 +161,17 @@ class Prune(Compressor):
         return dict.fromkeys(chosen, amount)
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
-        """Slice the live module, then check that it has the planned size and still runs. See ``Compressor.apply``."""
+        """Slice the live module, then check that it has the planned size and still runs. See ``Compressor.apply``.
+
+        After ``sparse_train`` the widths are those that were planned, and the units those that are now the least important.
+        """
+        structure: Mapping[str, Any] = getattr(model, "compareto_structure", None) or {}
+        if structure.get(SPARSE_TRAINED):
+            edit = edit.cut(least_missed(model, edit, self.criterion, context))
+        return self.cut(model, edit, context)
+
+    def cut(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
+        """Without the units that ``edit`` leaves out."""
         smaller = cut(model, context.graph, edit.kept)
         planned = int(context.graph.count_parameters(edit.shapes(context.graph))[0])
         found = sum(parameter.numel() for parameter in smaller.parameters())

@@ -247,6 +247,22 @@ def test_kept_outputs_change_nothing_but_who_runs_the_teacher(points, point_net,
     assert len(calls) < 16, "asked for the shape of its outputs and for the metric of the log, not for batches"
 
 
+def test_a_task_may_say_how_its_outputs_are_compared(points, point_net, teacher):
+    seen = []
+
+    class Measured(type(points)):
+        def soft_loss(self, student, teacher, batch, temperature):
+            seen.append(temperature)
+            return (student - teacher).square().mean()
+
+    data = Measured()
+    taught = Distill(epochs=8, alpha=1.0, temperature=3.0, learning_rate=0.02).apply(point_net(), None, context(data, teacher, teacher))
+    assert set(seen) == {3.0}
+    (batch,) = data.batches("search", batch_size=256)
+    before, after = ((model(**batch.inputs) - teacher(**batch.inputs)).square().mean().item() for model in (point_net(), taught))
+    assert after < 0.2 * before
+
+
 def test_outputs_that_are_too_large_are_not_kept(points, point_net, teacher, monkeypatch):
     monkeypatch.setattr("compressors.teacher_outputs.LARGEST_BYTES", 256 * 4 * 4 - 1)
     store = Kept()

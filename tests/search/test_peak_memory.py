@@ -16,9 +16,9 @@ def test_the_peak_is_what_was_held_at_once_and_not_what_an_earlier_work_held():
     first = PeakMemory(CPU)
     held = np.ones(25_000_000)
     del held
-    second = PeakMemory(CPU)
-    peak, after = first.bytes(), second.bytes()
+    peak = first.bytes()
+    after = PeakMemory(CPU).bytes()
     assert peak is not None
     assert after is not None
     assert peak > 150_000_000
-    assert after < peak
+    assert after < peak - 150_000_000

@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +253,13 @@ def test_what_is_made_has_the_planned_bits_and_their_bytes(runner: StageRunner, 
     assert made == {site.name: int(planned.weight_bits[i]) for i, site in enumerate(prepared.graph.sites)}
     assert set(made.values()) == {4, 8}
     assert runner.run(recipe).metrics["size_bytes"] == runner.price(recipe)["size_bytes"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_the_peak_memory_of_a_training_is_in_the_record_also_where_it_is_loaded(runner: StageRunner, prepared: Prepared) -> None:
+    first = {s.name: s.peak_memory_bytes for s in runner.run(Recipe.from_plain([PRUNE, DISTILL])).stages}
+    assert first["prune"] is None
+    assert first["distill"] is not None
+    assert first["distill"] > 50_000_000
+    loaded = StageRunner(prepared, runner.cache).run(Recipe.from_plain([PRUNE, DISTILL, QUANTIZE])).stages
+    assert {s.name: s.peak_memory_bytes for s in loaded if s.cached and s.name in first} == {name: first[name] for name in ("score l2", "prune", "distill")}

@@ -36,7 +36,7 @@ def test_training_brings_a_quantized_model_nearer_to_the_uncompressed_one(fitted
     model, log = fitted(), []
     rounded = compress(model, [{"quantize": settings}], INPUTS, points)
     trained = compress(model, [{"quantize": settings}, {"qat": {**QAT, "epochs": 6, "alpha": 1}}], INPUTS, points, log=log.append)
-    assert distance(trained, model, points) < 0.7 * distance(rounded, model, points)
+    assert distance(trained, model, points) < 0.75 * distance(rounded, model, points)
     lines = [line for line in log if line.startswith("qat: epoch ")]
     losses = [float(line.partition("loss ")[2].partition(",")[0]) for line in lines]
     assert len(losses) == 6
