@@ -143,6 +143,10 @@ class ArrayTask(Task):
         """That of the head; of classes the mean cross-entropy in nats, labels of -100 are ignored."""
         return self.head.loss(logits, batch.labels)
 
+    def soft_loss(self, student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """How far a student's outputs are from a teacher's, a scalar; see ``Head``."""
+        return self.head.soft_loss(student, teacher, batch.labels, temperature)
+
     def _evaluate(self, predict: Predict, split: str, judge: Callable[[Tensor, Tensor], dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
         parts: dict[str, list[NDArray[Any]]] = {}
         for batch in self.batches(split, batch_size=self.evaluation_batch):

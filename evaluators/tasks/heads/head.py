@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from compressors.distillation_objective import soft_loss
+
 __all__ = ["Head"]
 
 
@@ -26,3 +28,7 @@ class Head(ABC):
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Their mean, a scalar."""
         return self.losses(outputs, labels).mean()
+
+    def soft_loss(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        """How far a student's outputs are from a teacher's, a scalar: of logits, the divergence of their distributions at a temperature."""
+        return soft_loss(student, teacher, labels, temperature)

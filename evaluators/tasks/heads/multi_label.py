@@ -20,3 +20,9 @@ class MultiLabel(Head):
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Mean binary cross-entropy of an example's labels, in nats."""
         return functional.binary_cross_entropy_with_logits(outputs, labels.to(outputs.dtype), reduction="none").mean(-1)
+
+    def soft_loss(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:  # noqa: ARG002 - every label counts
+        """Mean divergence of the labels' probabilities at a temperature, times its square."""
+        target = functional.sigmoid(teacher / temperature)
+        own = functional.binary_cross_entropy_with_logits(teacher / temperature, target)
+        return (functional.binary_cross_entropy_with_logits(student / temperature, target) - own) * temperature**2
