@@ -90,7 +90,7 @@ def with_threshold(plain: Sequence[dict[str, Any]], threshold: float) -> Recipe:
 
 def run(title: str, file: str, keep: Path | None, drawn: dict[str, list[tuple[str, float, float]]]) -> Iterator[str]:
     """The part of the page about one model; ``drawn`` gets its points: name, share of the whole model's latency, accuracy in %."""
-    overrides = ["devices=[this-host, raspberry-pi-5]", "constraints=[]", "objectives=[accuracy, latency_ms@this-host]"]
+    overrides = ["devices=[this-host/onnxruntime, raspberry-pi-5/onnxruntime]", "constraints=[]", "objectives=[accuracy, latency_ms@this-host/onnxruntime]"]
     experiment = Experiment.load(ROOT / "experiments" / file, overrides)
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     runner = StageRunner(prepare(experiment, Cache(), say), Cache(), say)

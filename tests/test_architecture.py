@@ -111,12 +111,14 @@ def test_every_experiment_validates() -> None:
 
     paths = [*sorted((ROOT / "experiments").glob("*.yaml")), *sorted((ROOT / "search/quickstart").glob("*.yaml"))]
     assert [p.stem for p in paths] == [
+        "gestures",
         "minilm_clinc150",
         "minilm_early_exit",
         "mobilenetv2_cifar10",
         "resnet20_cifar10",
         "resnet20_early_exit",
         "stories260k",
+        "stories260k_continuations",
         "vit_tiny_cifar10",
         "quickstart",
     ]

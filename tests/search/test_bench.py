@@ -57,7 +57,7 @@ def test_the_parents_memory_is_not_the_models(artifact):
     ("change", "said"),
     [
         (["--provider", "quantum"], "--provider 'quantum' is not in this onnxruntime; present: "),
-        (["--model", "model.bin"], "model.bin has no known format; accepted: .onnx, .tflite, .pte"),
+        (["--model", "model.bin"], "model.bin has no known format; accepted: .onnx, .stages, .tflite, .pte"),
         (["--model", "nothing.onnx"], "nothing.onnx"),
     ],
 )

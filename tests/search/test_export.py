@@ -138,4 +138,4 @@ def test_an_unknown_format_or_layout(trained, tmp_path, capsys, options, message
 def test_one_of_trial_and_pick_is_needed(trained, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["export", str(trained.folder), "--out", "x"])
-    assert "one of the arguments --trial --pick is required" in capsys.readouterr().err
+    assert "one of the arguments --trial --pick --ladder is required" in capsys.readouterr().err
