@@ -16,6 +16,7 @@ TASKS = (
     "token-classification",
     "image-to-image",
     "causal-lm",
+    "seq2seq",
 )
 """Names of the tasks: what goes in, and what comes out."""
 
@@ -78,4 +79,4 @@ class ModelSpec(pydantic.BaseModel):
     @property
     def takes(self) -> str:
         """What goes in: ``image``, ``text``, ``series`` or ``audio``."""
-        return "text" if self.task in ("token-classification", "causal-lm") else self.task.partition("-")[0]
+        return "text" if self.task in ("token-classification", "causal-lm", "seq2seq") else self.task.partition("-")[0]

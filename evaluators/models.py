@@ -29,6 +29,7 @@ _AUTO = {
     "audio": "AutoModelForAudioClassification",
     "token-classification": "AutoModelForTokenClassification",
     "causal-lm": "AutoModelForCausalLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
 }
 """By task, or by what goes in."""
 _HEADED = re.compile("For(Sequence|Image|Audio|Token)Classification")
@@ -51,7 +52,7 @@ def _build(spec: ModelSpec, folder: Path) -> nn.Module:
 def input_names(spec: ModelSpec, folder: Path) -> tuple[str, ...]:
     """The keywords of the model's inputs; of a factory's model, the names of forward's parameters."""
     if spec.pretrained:
-        return _INPUTS.get(spec.takes, ("input_ids", "attention_mask"))
+        return (*_INPUTS.get(spec.takes, ()), *(("decoder_input_ids",) if spec.task == "seq2seq" else ()))
     return tuple(inspect.signature(_build(spec, folder).forward).parameters)
 
 
@@ -86,7 +87,7 @@ def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
         if getattr(config, "use_cache", False):
             # A cache among the outputs is for generating; neither training nor tracing can do with it.
             config.use_cache = False
-        if spec.task != "causal-lm":
+        if spec.task not in ("causal-lm", "seq2seq"):
             headed = any(_HEADED.search(a) for a in config.architectures or ())
             if headed and config.num_labels != classes:
                 raise UserError(f"model.pretrained: the head has {config.num_labels} labels, the data {classes} classes")

@@ -19,7 +19,7 @@ from evaluators.models import load_model
 from evaluators.tasks.array_task import ArrayTask, module_predict
 from evaluators.tasks.causal_lm import CausalLanguageModelling
 from evaluators.tasks.intervals import mean_interval
-from evaluators.tasks.specification import DataSpec, GenerationSpec, MeanMetric, OwnMetric
+from evaluators.tasks.specification import DataSpec, GenerationSpec
 from evaluators.tasks.task import Predict
 
 __all__ = ["Continuations", "continued", "judged_by_continuations"]
@@ -64,10 +64,8 @@ def judged_by_continuations(task: ArrayTask, data: DataSpec, model: ModelSpec, f
     """The task itself, or, where a metric needs them, with continuations and their references.
 
     Raises:
-        UserError: a metric of the user's, which has nothing to be called with here; prompts longer than the blocks.
+        UserError: prompts longer than the blocks.
     """
-    if any(isinstance(spec, MeanMetric | OwnMetric) for spec in data.metrics):
-        raise UserError("data.metrics: of causal-lm, accepted: perplexity, rouge_l, bleu, loss; or a task of your own (model.task: FILE.py:FUNCTION)")
     if not {"rouge_l", "bleu"} & {metric.name for metric in task.quality}:
         return task
     assert isinstance(task, CausalLanguageModelling)

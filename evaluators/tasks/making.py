@@ -12,18 +12,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compressors.errors import UserError, near_miss
+from compressors.errors import UserError
 from evaluators.functions import load_function
 from evaluators.hub import local_or_hub
 from evaluators.images import decode_image
 from evaluators.models import ModelSpec, input_names
 from evaluators.tasks.array_task import ArrayTask
 from evaluators.tasks.causal_lm import CausalLanguageModelling
+from evaluators.tasks.columns import column_of, named, numbers, selected, target_images, targets
 from evaluators.tasks.continuations import judged_by_continuations
 from evaluators.tasks.heads import Classification, head_of
 from evaluators.tasks.image_classification import ImageClassification
 from evaluators.tasks.measures import measures_of
 from evaluators.tasks.quality import quality_metrics
+from evaluators.tasks.sequence_to_sequence import SequenceToSequence, judged_by_outputs, pairs, start_token
 from evaluators.tasks.source import Source, load_source
 from evaluators.tasks.specification import DataSpec, MeanMetric, OwnMetric, Workload
 from evaluators.tasks.tagging import tagged
@@ -49,6 +51,8 @@ def make_task(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path
     if model.own_task is not None:
         return _own(data, model, workload, folder)
     source = load_source(data, folder)
+    if model.task == "seq2seq":
+        return _text_pairs(data, model, workload, folder, source)
     made = {"image": _images, "text": _texts, "series": _series, "audio": _series}[model.takes](data, model, workload, folder, source)
     task = judged(made, data, model, folder)
     if task.name == "causal-lm":
@@ -65,10 +69,14 @@ def judged(task: ArrayTask, data: DataSpec, model: ModelSpec, folder: Path) -> A
     quality = quality_metrics(model, data)
     if any(metric.name == "f1" for metric in quality) and task.classes != 2:
         raise UserError(f"data.metrics: 'f1' is of the second of two classes; the data has {task.classes}; accepted: f1_macro")
-    head = Classification() if model.kind == "causal-lm" else head_of(model.kind)
-    plain = model.kind in ("classification", "causal-lm") and not data.metrics
+    tells = model.kind in ("causal-lm", "seq2seq")
+    head = Classification() if tells else head_of(model.kind)
+    plain = model.kind == "classification" and not data.metrics
     specs = data.metrics or tuple(metric.name for metric in quality)
-    measures = {} if plain or model.kind == "causal-lm" else measures_of(specs, model.kind, folder)
+    if tells and any(isinstance(spec, MeanMetric | OwnMetric) for spec in data.metrics):
+        accepted = "perplexity, rouge_l, bleu, loss; or a task of your own (model.task: FILE.py:FUNCTION)"
+        raise UserError(f"data.metrics: of {model.task}, accepted: {accepted}")
+    measures = {} if plain or tells else measures_of(specs, model.kind, folder)
     key = _metrics_key(task.fingerprint, data, folder) if data.metrics else task.fingerprint
     return dataclasses.replace(task, name=model.task, quality=quality, head=head, measures=measures, fingerprint=key)
 
@@ -94,118 +102,23 @@ def _own(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path) -> 
     return task  # type: ignore[return-value]  # what is used of it is Task's
 
 
-def _column(source: Source, split: str, data: DataSpec, role: str) -> str:
-    name = data.columns.get(role, role)  # type: ignore[call-overload]
-    if not isinstance(name, str):
-        raise UserError(f"data.columns.{role}: got a list of columns; accepted: one")
-    rows = source.splits[split]
-    present = list(rows[0]) if isinstance(rows, list) else list(rows.column_names)
-    if name not in present:
-        raise UserError(f"data.columns.{role}: no column {name!r} in split {split!r}; present: {', '.join(present)}{near_miss(name, present)}")
-    return str(name)
-
-
-def _select(source: Source, split: str, indices: NDArray[np.int64]) -> Any:
-    rows = source.splits[split]
-    return [rows[int(i)] for i in indices] if isinstance(rows, list) else rows.select(indices.tolist())
-
-
-def _labels(values: list[Any], names: list[str]) -> NDArray[np.int64]:
-    if values and isinstance(values[0], str):
-        position = {name: i for i, name in enumerate(names)}
-        return np.array([position[v] for v in values], dtype=np.int64)
-    labels = np.array(values, dtype=np.int64)
-    if labels.min() < 0:
-        raise UserError(f"data.columns.label: found the label {labels.min()}, which marks an example without one; accepted: integers from 0")
-    return labels
-
-
-def _label_names(source: Source, data: DataSpec) -> list[str]:
-    if source.label_names:
-        return list(source.label_names)
-    values: set[Any] = set()
-    for split in source.splits:
-        column = _column(source, split, data, "label")
-        rows = source.splits[split]
-        values |= {row[column] for row in rows} if isinstance(rows, list) else set(rows[column])
-    if all(isinstance(v, str) for v in values):
-        return sorted(values)
-    if any(v is None or v != v for v in values):  # NaN: what a reader makes of a missing number
-        raise UserError(f"data.columns.label: column {data.columns.get('label', 'label')!r} has examples without a label; remove them from the data")
-    odd = next((v for v in values if isinstance(v, bool) or not isinstance(v, int) or v < 0), None)
-    if odd is not None:
-        raise UserError(f"data.columns.label: found the label {odd!r}; accepted: texts, or integers from 0")
-    return [str(i) for i in range(int(max(values)) + 1)]
-
-
-def _numbers(source: Source, split: str, data: DataSpec, role: str, rows: Any) -> NDArray[np.float32]:
-    """One column of numbers or lists, or several columns of one number each, ``[examples, ...]``."""
-    name = data.columns.get(role, role)  # type: ignore[call-overload]
-    try:
-        if isinstance(name, str):
-            column = _column(source, split, data, role)
-            found = np.array([row[column] for row in rows], dtype=np.float32)
-        else:
-            present = list(rows[0])
-            missing = next((each for each in name if each not in present), None)
-            if missing is not None:
-                raise UserError(f"data.columns.{role}: no column {missing!r} in split {split!r}{near_miss(missing, present)}")
-            found = np.array([[row[each] for each in name] for row in rows], dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"data.columns.{role}: split {split!r} holds something else than numbers, or examples of different length: {error}") from error
-    if not np.isfinite(found).all():
-        raise UserError(f"data.columns.{role}: split {split!r} holds numbers that are missing or not finite; remove these examples")
-    return found.reshape(len(found), -1) if role == "label" else found
-
-
-def _named(model: ModelSpec, source: Source, data: DataSpec) -> list[str]:
-    """Names of what the head has outputs for; of numbers those of their columns."""
-    if model.kind in ("classification", "token-classification"):
-        return _label_names(source, data) if model.kind == "classification" else _token_names(source, data)
-    columns = data.columns.get("label", "label")
-    return [] if model.kind in ("causal-lm", "image-to-image") else [columns] if isinstance(columns, str) else list(columns)
-
-
-def _targets(model: ModelSpec, source: Source, split: str, data: DataSpec, rows: Any, names: list[str]) -> NDArray[Any]:
-    if model.kind == "classification":
-        label = _column(source, split, data, "label")
-        return _labels([row[label] for row in rows], names)
-    found = _numbers(source, split, data, "label", rows)
-    if model.kind == "multi-label" and not np.isin(found, (0, 1)).all():
-        odd = found[~np.isin(found, (0, 1))][0]
-        raise UserError(f"data.columns.label: found {odd:g}; accepted for {model.task}: 0 and 1, in a column for each label or in lists of one length")
-    return found
-
-
-def _token_names(source: Source, data: DataSpec) -> list[str]:
-    most = 0
-    for split in source.splits:
-        column = _column(source, split, data, "label")
-        rows = source.splits[split]
-        try:
-            most = max([most, *(max(row[column], default=0) for row in rows)])
-        except TypeError as error:
-            raise UserError(f"data.columns.label: column {column!r} of {split!r} holds something else than lists of integers") from error
-    return [str(i) for i in range(int(most) + 1)]
-
-
 def _series(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, source: Source) -> ArrayTask:
     """Numbers as they are: tracks of sensors, or the samples of recordings."""
     pre, key = data.preprocessing, input_names(model, folder)[0]
-    names = _named(model, source, data)
+    names = named(model, source, data)
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, (split, indices) in source.resolve(data).items():
-        rows = _select(source, split, indices)
+        rows = selected(source, split, indices)
         if model.takes == "audio":
-            column = _column(source, split, data, "audio")
+            column = column_of(source, split, data, "audio")
             values = waveforms([row[column] for row in rows], pre.samples, f"data.columns.audio: column {column!r} of {split!r}")
         else:
-            values = _numbers(source, split, data, "series", rows)
+            values = numbers(source, split, data, "series", rows)
         if pre.shape is not None:
             if values[0].size != np.prod(pre.shape):
                 raise UserError(f"data.preprocessing.shape: {list(pre.shape)} for examples of {values[0].size} numbers")
             values = values.reshape(len(values), *pre.shape)
-        arrays[name] = {key: values, "labels": _targets(model, source, split, data, rows, names)}
+        arrays[name] = {key: values, "labels": targets(model, source, split, data, rows, names)}
     if len({parts[key].shape[1:] for parts in arrays.values()}) > 1:
         raise UserError("data: examples of the splits differ in length; accepted for audio: data.preprocessing.samples")
     task = ArrayTask(
@@ -221,12 +134,12 @@ def _series(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, 
 
 def _images(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, source: Source) -> ArrayTask:
     pre = data.preprocessing
-    names = _named(model, source, data)
+    names = named(model, source, data)
     key = input_names(model, folder)[0]
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, (split, indices) in source.resolve(data).items():
-        image = _column(source, split, data, "image")
-        rows = _select(source, split, indices)
+        image = column_of(source, split, data, "image")
+        rows = selected(source, split, indices)
         try:
             images = [decode_image(row[image], pre.image_size) for row in rows]
         except (OSError, TypeError, ValueError) as error:
@@ -235,7 +148,7 @@ def _images(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, 
             images = [np.broadcast_to(i, (3, *i.shape[1:])) for i in images]
         if len({i.shape for i in images}) > 1:
             raise UserError(f"data.preprocessing.image_size: not given, but the images of {split!r} differ in size; accepted: a number of pixels")
-        labels = _target_images(source, split, data, rows) if model.kind == "image-to-image" else _targets(model, source, split, data, rows, names)
+        labels = target_images(source, split, data, rows) if model.kind == "image-to-image" else targets(model, source, split, data, rows, names)
         arrays[name] = {key: np.stack(images), "labels": labels}
     channels = arrays["train"][key].shape[1]
     for field, values in (("mean", pre.mean), ("std", pre.std)):
@@ -258,17 +171,6 @@ def _images(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, 
         size = (workload.image_size, workload.image_size)
         task.example_inputs = {k: torch.nn.functional.interpolate(v, size) for k, v in task.example_inputs.items()}
     return task
-
-
-def _target_images(source: Source, split: str, data: DataSpec, rows: Any) -> NDArray[np.float32]:
-    target = _column(source, split, data, "target")
-    try:
-        images = [decode_image(row[target], None) for row in rows]
-    except (OSError, TypeError, ValueError) as error:
-        raise UserError(f"data.columns.target: column {target!r} of {split!r} holds something that is no image: {error}") from error
-    if len({i.shape for i in images}) > 1:
-        raise UserError(f"data.columns.target: the images of {split!r} differ in size")
-    return np.stack(images).astype(np.float32) / np.float32(255)
 
 
 def _with_examples(task: ArrayTask, batch: int) -> ArrayTask:
@@ -297,15 +199,15 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
     tokenizer = tokenizer_of(data, model, folder)
     sequence = data.preprocessing.sequence
     labelled = model.task != "causal-lm"
-    names = _named(model, source, data)
+    names = named(model, source, data)
     accepted = (*input_names(model, folder), "labels")
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, (split, indices) in source.resolve(data, in_order=not labelled).items():
-        column = _column(source, split, data, "text")
-        rows = _select(source, split, indices)
+        column = column_of(source, split, data, "text")
+        rows = selected(source, split, indices)
         texts = [row[column] for row in rows]
         if model.kind == "token-classification":
-            words, label = texts, _column(source, split, data, "label")
+            words, label = texts, column_of(source, split, data, "label")
             arrays[name] = tagged(tokenizer, words, [row[label] for row in rows], sequence, f"data.columns: split {split!r}")
             arrays[name] = {key: value for key, value in arrays[name].items() if key in accepted}
             continue
@@ -317,7 +219,7 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
             arrays[name] = {
                 "input_ids": encoded["input_ids"].astype(np.int64),
                 "attention_mask": encoded["attention_mask"].astype(np.int64),
-                "labels": _targets(model, source, split, data, rows, names),
+                "labels": targets(model, source, split, data, rows, names),
             }
         else:
             arrays[name] = _blocks(tokenizer, texts, sequence, name)
@@ -342,6 +244,35 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
     length = workload.sequence or sequence
     task.example_inputs = {k: _at_length(v, length) for k, v in task.example_inputs.items()}
     return task
+
+
+def _text_pairs(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, source: Source) -> ArrayTask:
+    if model.pretrained is None:
+        raise UserError("model.factory: of seq2seq, accepted: model.pretrained")
+    tokenizer, start = tokenizer_of(data, model, folder), start_token(model, folder)
+    lengths = (data.preprocessing.sequence, data.generation.new_tokens)
+    arrays: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, (split, indices) in source.resolve(data).items():
+        rows = selected(source, split, indices)
+        columns = {role: column_of(source, split, data, role) for role in ("text", "target")}
+        texts, wanted = ([row[column] for row in rows] for column in columns.values())
+        odd = next((text for text in (*texts, *wanted) if not isinstance(text, str)), None)
+        if odd is not None:
+            raise UserError(f"data.columns: found {odd!r} in {' or '.join(columns.values())} of {split!r}; accepted: texts")
+        arrays[name] = pairs(tokenizer, texts, wanted, lengths, start)
+    task: ArrayTask = SequenceToSequence(
+        arrays=arrays,
+        fingerprint=_fingerprint(arrays, data),
+        example_inputs={},
+        classes=0,
+        description={"sequence": lengths[0], "tokenizer": "tokenizer"},
+        special_tokens=tuple(tokenizer.all_special_ids),
+        generation=data.generation,
+        tokenizer=tokenizer,
+        start=start,
+    )
+    task = judged(_with_examples(task, workload.batch), data, model, folder)
+    return judged_by_outputs(task, data, model, folder)
 
 
 def _at_length(value: torch.Tensor, length: int) -> torch.Tensor:

@@ -103,13 +103,14 @@ MetricSpec = str | OwnMetric | MeanMetric
 
 
 class GenerationSpec(pydantic.BaseModel):
-    """How a language model's continuations are judged (``rouge_l``, ``bleu``): greedily, from the start of each block.
+    """How what a language model says is judged (``rouge_l``, ``bleu``): the most probable next token each time.
 
     Attributes:
-        prompts: how many blocks of a split are continued.
-        prompt_tokens: of each block.
-        new_tokens: that follow them.
-        references: ``uncompressed``: what the model itself says before it is compressed; ``data``: how the block goes on.
+        prompts: how many blocks of a split are continued; of seq2seq, how many texts.
+        prompt_tokens: from the start of each block; of causal-lm.
+        new_tokens: that follow them; of seq2seq, of each target.
+        references: ``uncompressed``: what the model itself says before it is compressed; ``data``: how the block goes on, or the target. None is the first
+            of causal-lm, the second of seq2seq.
     """
 
     model_config = _CONFIG
@@ -117,7 +118,7 @@ class GenerationSpec(pydantic.BaseModel):
     prompts: _Count = 64
     prompt_tokens: _Count = 16
     new_tokens: _Count = 32
-    references: Literal["uncompressed", "data"] = "uncompressed"
+    references: Literal["uncompressed", "data"] | None = None
 
 
 class DataSpec(pydantic.BaseModel):

@@ -21,7 +21,7 @@ def _bleu(texts: Sequence[str], references: Sequence[str]) -> Floats:
         from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
         raise UserError(f"data.metrics: bleu needs sacrebleu, {_INSTALL}") from error
-    scorer = BLEU(effective_order=True)
+    scorer = BLEU()
     each = [scorer.corpus_score([text], [[reference]]) for text, reference in zip(texts, references, strict=True)]
     # What a corpus is judged by are sums over its texts.
     counts = np.array([[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in each], dtype=np.int64)

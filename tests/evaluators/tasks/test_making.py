@@ -224,12 +224,12 @@ def words(folder):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "the", "cat", "sat", "ra", "##in"])}
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "the", "cat", "sat", "ra", "##in", "[EOS]"])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder / "words")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[EOS]").save_pretrained(folder / "words")
     (folder / "tagger.py").write_text(
-        "from torch import nn\nclass Tagger(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.table = nn.Embedding(7, 3)\n"
+        "from torch import nn\nclass Tagger(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.table = nn.Embedding(8, 3)\n"
         "    def forward(self, input_ids, attention_mask):\n        return self.table(input_ids)\ndef tagger():\n    return Tagger()\n"
     )
     return folder
@@ -252,7 +252,7 @@ class Repeats(nn.Module):
 
     def __init__(self, table):
         super().__init__()
-        self.table = nn.Parameter(torch.eye(7)[torch.tensor(table)])
+        self.table = nn.Parameter(torch.eye(8)[torch.tensor(table)])
 
     def forward(self, input_ids, attention_mask):
         return 5 * self.table[input_ids]
@@ -261,18 +261,18 @@ class Repeats(nn.Module):
 def test_continuations_are_compared_with_what_follows(words):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(vocab_size=7, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
+    config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
     LlamaForCausalLM(config).save_pretrained(words / "llama")
     (words / "text.jsonl").write_text("\n".join(json.dumps({"text": "the cat sat " * 8}) for _ in range(30)))
     spec = ModelSpec(pretrained="llama", task="causal-lm")
     data = {"files": {"train": "text.jsonl"}, "preprocessing": {"sequence": 12, "tokenizer": "words"}, "metrics": ["rouge_l", "bleu", "perplexity"]}
     generation = {"prompts": 4, "prompt_tokens": 5, "new_tokens": 6}
     against = {name: make_task(DataSpec(**data, generation={**generation, "references": name}), spec, Workload(), words) for name in ("data", "uncompressed")}
-    right = module_predict(Repeats([0, 0, 3, 4, 2, 0, 0]))
+    right = module_predict(Repeats([0, 0, 3, 4, 2, 0, 0, 0]))
     found = against["data"].metrics(right, "report")
     assert found["rouge_l"].value == pytest.approx(1)
     assert found["bleu"].value == pytest.approx(1)
-    wrong = against["data"].metrics(module_predict(Repeats([5] * 7)), "report")
+    wrong = against["data"].metrics(module_predict(Repeats([5] * 8)), "report")
     assert wrong["rouge_l"].value == 0
     assert wrong["perplexity"].value > found["perplexity"].value
     same = against["uncompressed"].metrics(module_predict(load_model(spec, words, against["uncompressed"])), "report")
@@ -280,3 +280,38 @@ def test_continuations_are_compared_with_what_follows(words):
     assert against["data"].fingerprint != against["uncompressed"].fingerprint
     with pytest.raises(cp.UserError, match=r"data\.generation: 8 tokens of the prompt and 6 new ones; accepted: at most 12 together"):
         make_task(DataSpec(**data, generation={**generation, "prompt_tokens": 8}), spec, Workload(), words)
+
+
+def test_a_text_becomes_another(words):
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(vocab_size=8, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0, pad_token_id=0, eos_token_id=7)
+    T5ForConditionalGeneration(config).save_pretrained(words / "t5")
+    rows = [{"text": "the cat sat", "target": "sat cat the cat [EOS]"}] * 40
+    (words / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    spec = ModelSpec(pretrained="t5", task="seq2seq")
+    data = DataSpec(
+        files={"train": "pairs.jsonl"},
+        preprocessing={"sequence": 5, "tokenizer": "words"},
+        metrics=["bleu", "rouge_l", "perplexity"],
+        generation={"new_tokens": 6, "prompts": 8},
+    )
+    task = make_task(data, spec, Workload(), words)
+    assert task.arrays["train"]["decoder_input_ids"][0].tolist() == [0, 4, 3, 2, 3, 7]
+    assert task.arrays["train"]["labels"][0].tolist() == [4, 3, 2, 3, 7, -100]
+    model = load_model(spec, words, task)
+    assert torch.isfinite(task.loss(model(**task.example_inputs).logits, next(task.batches("report", batch_size=1))))
+
+    def right(inputs):
+        answer = np.array([4, 3, 2, 3, 7, 1])
+        return {"logits": 9 * np.eye(8, dtype=np.float32)[answer][None].repeat(len(inputs["input_ids"]), axis=0)}
+
+    found = task.metrics(right, "report")
+    assert list(found) == ["bleu", "rouge_l", "perplexity", "loss"]
+    assert found["rouge_l"].value == pytest.approx(1)
+    assert found["bleu"].value == pytest.approx(1)
+    assert task.told(right, "report") == ["sat cat the cat"] * 8
+    assert task.metrics(module_predict(model), "report")["perplexity"].value > found["perplexity"].value
+    from compressors.graph import trace
+
+    assert trace(model, task.example_inputs).parameters > 0

@@ -9,7 +9,7 @@ REFERENCES = ["the cat sat on the mat", "a dog ran away from its home", "it was 
 def test_bleu_is_that_of_the_corpus():
     from sacrebleu.metrics import BLEU
 
-    expected = BLEU(effective_order=True).corpus_score(TEXTS_SAID, [REFERENCES]).score / 100
+    expected = BLEU().corpus_score(TEXTS_SAID, [REFERENCES]).score / 100
     assert TEXTS["bleu"](TEXTS_SAID, REFERENCES).mean() == pytest.approx(expected)
     assert 0.2 < expected < 0.9
 
