@@ -90,7 +90,7 @@ def apply_recipe(recipe_path: Path, experiment_path: str | Path, out: Path, over
     runner = StageRunner(prepared, cache, log)
     measured = {split: runner.run(recipe, replicate=now.replicate, split=split).metrics for split in ("search", "report")}
     baseline = runner.run(Recipe(), split="report").metrics
-    tokenizer = tokenizer_of(experiment.data, experiment.model, experiment.folder) if prepared.task.name != "image-classification" else None
+    tokenizer = tokenizer_of(experiment.data, experiment.model, experiment.folder) if "tokenizer" in prepared.task.description else None
     why = save(runner.model(recipe, replicate=now.replicate), out, tokenizer)
     if experiment.model.pretrained is not None:
         log(f"{out} is loaded by compareto.load{f' only: {why}' if why else ', and by plain from_pretrained'}")

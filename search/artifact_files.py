@@ -82,9 +82,9 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     inputs, logits = _examples(source, session)
     arrays: dict[str, Any] = {"logits": logits, **{f"input.{name}": value for name, value in inputs.items()}}
     np.savez(folder / EXAMPLES, **arrays)
-    signature = _signature(source, path.name, inputs, logits, any_length=task.name != "image-classification" and _any_length(session, inputs))
+    signature = _signature(source, path.name, inputs, logits, any_length="tokenizer" in task.description and _any_length(session, inputs))
     write_json(folder / SIGNATURE, signature)
-    if task.name != "image-classification":
+    if "tokenizer" in task.description:
         tokenizer_of(experiment.data, experiment.model, experiment.folder).save_pretrained(folder / "tokenizer")
     source.recipe.save(folder / "recipe.yaml")
     lock_of(prepared, source.recipe, source.record.replicate).save(folder / LOCK_NAME)
