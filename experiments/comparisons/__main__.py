@@ -20,6 +20,7 @@ NAMES = (
     "weight_sharing",
     "all_devices",
     "power_modes",
+    "sizes",
 )
 
 

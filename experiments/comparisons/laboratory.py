@@ -23,7 +23,7 @@ from search.experiment import Experiment
 from search.preparing import prepare
 from search.stages import StageRunner
 
-__all__ = ["Laboratory", "Row"]
+__all__ = ["Laboratory", "Row", "side_by_side"]
 
 _SECONDS = 1.0
 
@@ -53,9 +53,6 @@ class Laboratory:
         recovery: the training that follows what damages the model.
         seeds: trainings of each recipe.
         threads: of the runtime that is timed.
-
-    Attributes:
-        failed: recipes that could not be applied, and why.
     """
 
     experiment: str
@@ -75,35 +72,9 @@ class Laboratory:
         """The step of recovery."""
         return [{"distill": dict(self.recovery)}]
 
-    def rows(self, recipes: Mapping[str, Sequence[Mapping[str, Any]]], *, timed: bool = True, predicted: Sequence[str] = ()) -> list[Row]:
-        """A row for each recipe; the first is what ratios and differences are of.
-
-        Columns: ``quality`` (mean over seeds), ``quality_low`` and ``quality_high`` (of the examples, 90 %), ``quality_sd`` (between seeds), ``parameters``,
-        ``macs``, ``size_bytes``, ``latency_ms`` (median of several processes in turn), ``latency_ratio``, and the metrics named in ``predicted``.
-        """
-        found: dict[str, dict[str, float | None]] = {}
-        notes: dict[str, str] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            files: dict[str, Path] = {}
-            for label, plain in recipes.items():
-                recipe = Recipe.from_plain(plain)
-                _said(f"-- {label}")
-                try:
-                    found[label] = self._measured(recipe, predicted)
-                    if timed:
-                        place = Path(folder) / str(len(files))
-                        place.mkdir()
-                        files[label] = self.prepared.target.export(self.runner.model(recipe), self.prepared.task.example_inputs, place)
-                except TrialError as error:
-                    notes[label] = str(error).splitlines()[0]
-                    found.setdefault(label, {})
-            if files:
-                inputs = {name: np.asarray(value) for name, value in self.prepared.task.example_inputs.items()}
-                times = compare(files, inputs, Path(folder), self.threads, _SECONDS)
-                first = times[next(iter(files))]
-                for label, time in times.items():
-                    found[label] |= {"latency_ms": time.median, "latency_ratio": time.ratio(first)[0]}
-        return [Row(label, values, notes.get(label, "")) for label, values in found.items()]
+    def rows(self, recipes: Mapping[str, Sequence[Mapping[str, Any]]], *, timed: bool = True) -> list[Row]:
+        """A row for each recipe; the first is what ratios and differences are of. See ``side_by_side``."""
+        return side_by_side({label: (self, recipe) for label, recipe in recipes.items()}, timed=timed)
 
     def priced(self, recipe: Sequence[Mapping[str, Any]], device: str) -> dict[str, Estimate]:
         """What a device model says of a recipe, by metric; nothing is trained.
@@ -117,12 +88,17 @@ class Laboratory:
         shapes = (edits[-1] if edits else GraphEdit.identity(graph)).shapes(graph)
         return {name: values.estimate(0) for name, values in device_named(device, self.prepared.target.name).cost(graph, shapes).items()}
 
-    def _measured(self, recipe: Recipe, predicted: Sequence[str]) -> dict[str, float | None]:
+    def measured(self, recipe: Recipe) -> dict[str, float | None]:
+        """Figures of a recipe's model but its latency, by column.
+
+        Raises:
+            TrialError: the recipe cannot be applied.
+        """
         runs = [self.runner.run(recipe, replicate=n, split="report").metrics for n in range(self.seeds if _trains(recipe) else 1)]
         each = [run[self.quality.name] for run in runs]
         mean, half = float(np.mean([e.value for e in each])), float(np.mean([(e.high - e.low) / 2 for e in each]))
         spread = float(np.std([e.value for e in each], ddof=1)) if len(each) > 1 else None
-        known = {name: runs[0][name].value for name in ("parameters", "macs", "size_bytes", *predicted)}
+        known = {name: runs[0][name].value for name in ("parameters", "macs", "size_bytes")}
         return {"quality": mean, "quality_low": mean - half, "quality_high": mean + half, "quality_sd": spread, **known}
 
     @property
@@ -138,6 +114,39 @@ class Laboratory:
             "model": self.prepared.model_key[:16],
             "data": self.prepared.data_key[:16],
         }
+
+
+def side_by_side(cases: Mapping[str, tuple[Laboratory, Sequence[Mapping[str, Any]]]], *, timed: bool = True) -> list[Row]:
+    """A row for each laboratory and recipe, all of one shape of inputs; the first is what ratios and differences are of.
+
+    Columns: ``quality`` (mean over seeds), ``quality_low`` and ``quality_high`` (of the examples, 90 %), ``quality_sd`` (between seeds), ``parameters``,
+    ``macs``, ``size_bytes``, ``latency_ms`` (median of several processes in turn), ``latency_ratio``.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    notes: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files: dict[str, Path] = {}
+        for label, (laboratory, plain) in cases.items():
+            recipe = Recipe.from_plain(plain)
+            _said(f"-- {label}")
+            try:
+                found[label] = laboratory.measured(recipe)
+                if timed:
+                    place = Path(folder) / str(len(files))
+                    place.mkdir()
+                    prepared = laboratory.prepared
+                    files[label] = prepared.target.export(laboratory.runner.model(recipe), prepared.task.example_inputs, place)
+            except TrialError as error:
+                notes[label] = str(error).splitlines()[0]
+                found.setdefault(label, {})
+        if files:
+            first = next(iter(cases.values()))[0]
+            inputs = {name: np.asarray(value) for name, value in first.prepared.task.example_inputs.items()}
+            times = compare(files, inputs, Path(folder), first.threads, _SECONDS)
+            reference = times[next(iter(files))]
+            for label, time in times.items():
+                found[label] |= {"latency_ms": time.median, "latency_ratio": time.ratio(reference)[0]}
+    return [Row(label, values, notes.get(label, "")) for label, values in found.items()]
 
 
 def _trains(recipe: Recipe) -> bool:
