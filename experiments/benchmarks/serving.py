@@ -52,7 +52,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "compressed": [
         {"trim_vocabulary": {"splits": ["train", "search"]}},
         {"prune": {"criterion": "l2", "ratio": {"blocks": 0.5}}},
-        {"distill": {"steps": 400, "batch_size": 32, "temperature": 2, "alpha": 0.7, "learning_rate": 0.0002}},
+        {"distill": {"steps": 150, "batch_size": 32, "temperature": 2, "alpha": 0.7, "learning_rate": 0.0002}},
         {"quantize": {"weight_bits": 8, "activation_bits": 8, "mode": "dynamic"}},
     ],
 }
