@@ -166,13 +166,13 @@ class Efficiency(pydantic.BaseModel):
     bandwidth: dict[str, Positive]
 
 
-_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same language; where libyaml is there, ten times as fast."""
 
 
 def read_yaml(path: Path) -> Any:
     """The plain data of a YAML or JSON file. Raises ``OSError``, ``UnicodeDecodeError`` or ``yaml.YAMLError``."""
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - a safe one by either name
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe one by either name
 
 
 @cache
