@@ -1,7 +1,7 @@
 """How long does the known-cost search take for a suggestion after 500 trials?
 
-The synthetic problem of 11 dimensions and noisy quality; the first trials are random points, so that only what is timed is ours. One thread; a suggestion and what
-is told of it, fits of hyperparameters included. Exits 1 where the mean exceeds half a second.
+The synthetic problem of 11 dimensions and noisy quality; the first trials are random points, so that only what is timed is ours. One thread; a suggestion and
+what is told of it, fits of hyperparameters included. Exits 1 where the mean exceeds half a second.
 
 python experiments/benchmarks/search/suggestion_time.py [--trials 500] [--suggestions 40]
 """
