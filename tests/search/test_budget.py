@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from evaluators.metric import Estimate
+from search.ahead import Ahead
 from search.budget import Budget, cost_of
 from search.experiment import Experiment
 from search.job import LATER
@@ -93,6 +94,8 @@ def searched(folder: Path, pool: "TwoAtATime", budget: str, *, resume: bool = Fa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.study.Budget", lambda *details, **more: Budget(*details, **more, clock=lambda: pool.now))
         patch.setattr("search.study.Proposals", Always)
+        # How many run at a time must not depend on how fast a thread proposes.
+        patch.setattr("search.study.Ahead", lambda propose, tell, _: Ahead(propose, tell, 0))
         study = Study(experiment, storage=folder.parent)
         for work in study._search(ledger, cast("Any", None), pool.workers, [baseline, *ledger.records()], Progress(None)):
             pool.run(cast("Search", work))

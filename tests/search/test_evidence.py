@@ -1,4 +1,5 @@
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ def test_raw_texts_are_those_of_the_report_split_in_order(tmp_path):
 
     class Task:
         name = "causal-lm"
+        description: ClassVar = {"tokenizer": "words"}
 
     write_raw(tmp_path, Texts, Task, count=3)
     assert read_raw(tmp_path) == ["text 0", "text 1", "text 2"]

@@ -106,7 +106,10 @@ def test_one_budget_at_a_time() -> None:
         (changed(recipe__2={"quantise": {}}), "recipe[2]: unknown step 'quantise'"),
         (changed(recipe__2={"quantise": {}}), "did you mean 'quantize'?"),
         (changed(recipe__1={"optinal": {"quantize": {}}}), "did you mean 'optional'?"),
-        (changed(recipe__1={"optional": {"distill": {"epochs": 1, "alpha": 2}}}), "recipe[1].optional.distill.alpha: 2 is not accepted"),
+        (
+            changed(recipe__1={"optional": {"distill": {"epochs": 1, "alpha": 2}}}),
+            "recipe[1].optional.distill.alpha: must be in [0, 1], from start to end, got 2",
+        ),
         (changed(recipe=[]), "recipe: [] has no step"),
         (changed(recipe="prune"), "recipe: 'prune' is not accepted"),
         (changed(devices__0="raspbery-pi-5"), "devices[0]: "),

@@ -9,7 +9,6 @@ import torch
 import search.sensitivity
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
-from evaluators.tasks.image_classification import ImageClassification
 from evaluators.tasks.quality import ACCURACY, LOSS
 from search.cache import Cache
 from search.experiment import Experiment
@@ -82,7 +81,7 @@ def test_nothing_is_evaluated_a_second_time(runner, found, monkeypatch):
 
 
 def test_more_is_worse_whatever_the_direction_of_the_metric(runner, monkeypatch, tmp_path):
-    monkeypatch.setattr(ImageClassification, "quality", (LOSS, ACCURACY))
+    monkeypatch.setattr(runner.prepared.task, "quality", (LOSS, ACCURACY))
     other = StageRunner(runner.prepared, Cache(tmp_path))
     cut = profile(other, "l2", lambda _: None).cuts[0]
     before = other.run(Recipe()).metrics
