@@ -57,5 +57,5 @@ COMPARISON = Comparison(
     ),
     Curve("before", "ratio"),
     _run,
-    ("x",),
+    ("x", "y"),
 )

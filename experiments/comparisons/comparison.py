@@ -47,7 +47,7 @@ class Measured:
     Attributes:
         rows: of the table.
         findings: sentences that the figures say, one each.
-        groups: labels of rows that one line of the plot joins, by its name; all rows where it is empty.
+        groups: labels of rows that one line of the plot joins, by its name; where it is empty, points are not joined.
     """
 
     rows: Sequence[Row]
@@ -126,7 +126,15 @@ class Comparison:
         figure, axes = plt.subplots(figsize=(6.4, 4))
         for name, labels in (data["groups"] or {"": list(rows)}).items():
             points = [rows[label] for label in labels if all(rows[label].get(key) is not None for key in (self.curve.x, self.curve.y))]
-            axes.plot([p[self.curve.x] for p in points], [p[self.curve.y] for p in points], marker="o", label=name or None, linewidth=1.2, markersize=4)
+            axes.plot(
+                [p[self.curve.x] for p in points],
+                [p[self.curve.y] for p in points],
+                marker="o",
+                label=name or None,
+                linewidth=1.2,
+                markersize=4,
+                linestyle="-" if data["groups"] else "",
+            )
         axes.set(xlabel=titles.get(self.curve.x, self.curve.x), ylabel=titles.get(self.curve.y, self.curve.y), title=subject)
         for axis in self.logarithmic:
             axes.set(**{f"{axis}scale": "log"})
