@@ -38,7 +38,6 @@ class Candidates:
 
     def __init__(self, encoding: Encoding, costs: Callable[[Sequence[Mapping[str, Any]]], _Array]) -> None:
         self._encoding, self._costs = encoding, costs
-        self._all: tuple[_Array, list[dict[str, Any]], _Array] | None = None
         self._small = encoding.every(_EVERY)
         # The same ones each time: what they cost need not be asked again.
         self._spread = qmc.Sobol(len(encoding.free), seed=0).random(_SPREAD) if self._small is None else np.zeros((0, len(encoding.free)))
@@ -53,11 +52,9 @@ class Candidates:
             rng: of everything random.
         """
         if self._small is not None:
-            if self._all is None:
-                points = self._encoding.points(self._small)
-                self._all = self._small, points, self._costs(points)
-            codes, points, costs = self._all
-            yield from _ranked(points, gain(codes, costs), seen)
+            # Asked each time: what a candidate is expected to cost may be learned, as that of early exits is.
+            points = self._encoding.points(self._small)
+            yield from _ranked(points, gain(self._small, self._costs(points)), seen)
             return
         front = parents[rng.permutation(len(parents))[:_FRONT]]
         pool = [self._spread, *(self._mutated(front, _CHILDREN, scale, rng) for scale in (_WIDE, _NARROW))]
