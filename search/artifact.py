@@ -16,7 +16,9 @@ checksums.json    SHA-256 of every other file
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -91,11 +93,12 @@ class Artifact:
         return Experiment.from_plain(self.provenance["experiment"])
 
 
-def new_folder(out: Path) -> Path:
-    """A folder beside ``out`` to write into; it is renamed to ``out`` once it is complete.
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` to write into; it becomes ``out`` where all went well, and is removed where it did not.
 
     Raises:
-        UserError: ``out`` exists and is not an empty folder, or its place cannot be written.
+        UserError: ``out`` exists and is not an empty folder, or it cannot be written.
     """
     partial = out.with_name(f".{out.name}.partial")
     try:
@@ -106,7 +109,15 @@ def new_folder(out: Path) -> Path:
         partial.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"--out: cannot write {out}: {error.strerror}") from error
-    return partial
+    try:
+        yield partial
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except OSError as error:
+        raise UserError(f"--out: cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def file_bytes(model: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -63,8 +62,7 @@ def export_trial(results: Results, trial: str, out: Path, *, form: str = "onnx",
         raise UserError("--raw-images: a checkpoint is the model alone; accepted with --format onnx, litert or executorch")
     target = target_named(FORMATS[form])
     require_runtime(target.name)
-    partial = new_folder(out)
-    try:
+    with new_folder(out) as partial:
         cache = Cache()
         prepared = prepare(results.experiment, cache, log)
         recipe = Recipe.from_plain(record.recipe)
@@ -84,13 +82,6 @@ def export_trial(results: Results, trial: str, out: Path, *, form: str = "onnx",
         write_promised(partial, prepared.task, model)
         study = (results.name, str(results.folder.resolve()) if results.folder else "")
         write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study, runner.shapes(recipe, model), raw_images), partial)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    except OSError as error:
-        raise UserError(f"--out: cannot write {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 

@@ -56,8 +56,7 @@ def export_ladder(results: Results, count: int, out: Path, *, form: str = "onnx"
     if len(records) < count:
         log(f"the front has {len(records)} points: the ladder has as many rungs")
     used = results.split("report")
-    partial = new_folder(out)
-    try:
+    with new_folder(out) as partial:
         rungs, sizes = [], []
         for record in records:
             folder = Path("rungs") / record.id
@@ -85,13 +84,6 @@ def export_ladder(results: Results, count: int, out: Path, *, form: str = "onnx"
         for name in BENCH:
             shutil.copyfile(Path(__file__).with_name(name), partial / name)
         write_checksums(partial)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    except OSError as error:
-        raise UserError(f"--out: cannot write {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 
