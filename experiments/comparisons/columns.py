@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evaluators.metric import Metric
 from experiments.comparisons.comparison import Column
 from experiments.comparisons.laboratory import Row
 
-__all__ = ["BYTES", "LATENCY", "MACS", "PARAMETERS", "QUALITY", "RATIO", "SPREAD", "change", "knee", "lost"]
+__all__ = ["BYTES", "LATENCY", "MACS", "PARAMETERS", "QUALITY", "RATIO", "SPREAD", "change", "knee", "lost", "told"]
 
 QUALITY = Column("quality", "QUALITY on report", ".4g")
 SPREAD = Column("quality_sd", "sd between seeds", ".2g")
@@ -27,6 +28,12 @@ def lost(row: Row, first: Row, direction: str) -> float:
     """Quality lost against the first row, positive where it got worse."""
     difference = (first.values["quality"] or 0.0) - (row.values["quality"] or 0.0)
     return difference if direction == "max" else -difference
+
+
+def told(row: Row, first: Row, quality: Metric, key: str, called: str) -> str:
+    """What a row has of the first one's ``key``, and of its latency, and what it lost."""
+    kept = f"{change(row, key, first):.2f} of the {called}, {row.values['latency_ratio']:.2f} of the latency"
+    return f"{row.label}: {kept}, {lost(row, first, quality.direction):+.3g} {quality.name} lost."
 
 
 def knee(rows: Sequence[Row], x: str, y: str) -> Row:

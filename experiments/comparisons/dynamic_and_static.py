@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.comparisons.columns import BYTES, LATENCY, QUALITY, RATIO, change, lost
+from experiments.comparisons.columns import BYTES, LATENCY, QUALITY, RATIO, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
 from experiments.comparisons.laboratory import Laboratory
 
@@ -18,12 +18,7 @@ def _run(laboratory: Laboratory) -> Measured:
         "static": [{"quantize": {**common, "mode": "static"}}],
     }
     rows = laboratory.rows(recipes)
-    found = [
-        f"{row.label}: {change(row, 'size_bytes', rows[0]):.2f} of the bytes, {row.values['latency_ratio']:.2f} of the latency, "
-        f"{lost(row, rows[0], laboratory.quality.direction):+.3g} {laboratory.quality.name} lost."
-        for row in rows[1:]
-        if row.values
-    ]
+    found = [told(row, rows[0], laboratory.quality, "size_bytes", "bytes") for row in rows[1:] if row.values]
     return Measured(rows, found, {})
 
 

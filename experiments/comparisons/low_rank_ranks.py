@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.comparisons.columns import BYTES, LATENCY, MACS, QUALITY, RATIO, SPREAD, change, lost
+from experiments.comparisons.columns import BYTES, LATENCY, MACS, QUALITY, RATIO, SPREAD, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
 from experiments.comparisons.laboratory import Laboratory
 
@@ -17,12 +17,7 @@ def _run(laboratory: Laboratory) -> Measured:
     rows = laboratory.rows(recipes)
     first = rows[0]
     faster = [row for row in rows[1:] if row.values and (row.values["latency_ratio"] or 1) < 0.95]
-    found = [
-        f"{row.label}: {change(row, 'macs', first):.2f} of the MACs, {row.values['latency_ratio']:.2f} of the latency, "
-        f"{lost(row, first, laboratory.quality.direction):+.3g} {laboratory.quality.name} lost."
-        for row in rows[1:]
-        if row.values
-    ]
+    found = [told(row, first, laboratory.quality, "macs", "MACs") for row in rows[1:] if row.values]
     if not faster:
         found.append("No rank makes this model faster in the runtime: two small layers cost more launches than one layer saves.")
     return Measured(rows, found, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.comparisons.columns import BYTES, LATENCY, PARAMETERS, QUALITY, RATIO, change, lost
+from experiments.comparisons.columns import BYTES, LATENCY, PARAMETERS, QUALITY, RATIO, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
 from experiments.comparisons.laboratory import Laboratory
 
@@ -15,12 +15,7 @@ def _run(laboratory: Laboratory) -> Measured:
         for init in ("first", "mean"):
             recipes[f"{every} blocks share, from the {init}"] = [{"share_weights": {"every": every, "init": init}}, *laboratory.recover]
     rows = laboratory.rows(recipes)
-    found = [
-        f"{row.label}: {change(row, 'parameters', rows[0]):.2f} of the parameters, {row.values['latency_ratio']:.2f} of the latency, "
-        f"{lost(row, rows[0], laboratory.quality.direction):+.3g} {laboratory.quality.name} lost."
-        for row in rows[1:]
-        if row.values
-    ]
+    found = [told(row, rows[0], laboratory.quality, "parameters", "parameters") for row in rows[1:] if row.values]
     found.append("Sharing saves bytes, not time: every layer is still computed.")
     return Measured(rows, found, {})
 
