@@ -71,11 +71,6 @@ class TrainingSpec(pydantic.BaseModel):
             raise ValueError("give either epochs or steps")
         return self
 
-    @property
-    def as_before(self) -> set[str]:
-        """Settings that were not always there and say nothing new: left out of keys, so that what was trained before they came is found."""
-        return {name for name in ("accumulate", "precision", "early_stop") if getattr(self, name) == type(self).model_fields[name].default}
-
     def total_steps(self, data: TrainingData) -> int:
         """Steps of the full schedule, where no example is held out."""
         return self.steps or int(self.epochs or 0) * data.steps("train", batch_size=self.batch_size)

@@ -62,7 +62,7 @@ def _source(prepared: Prepared) -> str:
     if experiment.fit is None:
         return ""
     unfitted = load_model(experiment.model, experiment.folder, prepared.task)
-    return fingerprint([model_fingerprint(unfitted), experiment.fit.model_dump(mode="json", exclude=experiment.fit.as_before), experiment.search.seed])
+    return fingerprint([model_fingerprint(unfitted), experiment.fit.model_dump(mode="json"), experiment.search.seed])
 
 
 def apply_recipe(recipe_path: Path, experiment_path: str | Path, out: Path, overrides: Sequence[str], log: Callable[[str], None]) -> Applied:

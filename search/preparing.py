@@ -147,7 +147,7 @@ def _fitted(experiment: Experiment, model: nn.Module, task: ArrayTask, cache: Ca
         "fit",
         model_fingerprint(model),
         task.fingerprint,
-        experiment.fit.model_dump_json(exclude=experiment.fit.as_before),
+        experiment.fit.model_dump_json(),
         experiment.search.seed,
         versions["torch"],
     )

@@ -114,12 +114,6 @@ def test_a_specification_is_checked(config):
         TrainingSpec(**config)
 
 
-def test_settings_that_came_later_are_no_part_of_a_key_unless_they_are_used():
-    plain, used = TrainingSpec(epochs=3), TrainingSpec(epochs=3, accumulate=2)
-    assert '"clip":1.0}' in plain.model_dump_json(exclude=plain.as_before)
-    assert '"accumulate":2' in used.model_dump_json(exclude=used.as_before)
-
-
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("budget", [0.25, 0.4])
 def test_going_on_from_a_part_of_the_budget_is_the_whole_bit_for_bit(points, point_net, optimizer, budget):
