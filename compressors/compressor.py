@@ -120,7 +120,6 @@ class Compressor(ABC):
         stochastic: whether ``apply`` reads training data, so that budget and seed matter.
         resumable: whether ``apply`` goes on from a part of its budget, see ``Context.begun``.
         late: names of fields that ``apply`` does not read: they only decide how the finished model is run, so that another value needs no training.
-        plans: whether ``plan`` decides anything; recipes that differ only in steps that do not are planned, and priced, once.
     """
 
     name: ClassVar[str]
@@ -128,7 +127,6 @@ class Compressor(ABC):
     stochastic: ClassVar[bool] = False
     resumable: ClassVar[bool] = False
     late: ClassVar[frozenset[str]] = frozenset()
-    plans: ClassVar[bool] = True
 
     include: Patterns = field(default=())
     exclude: Patterns = field(default=())
@@ -154,6 +152,11 @@ class Compressor(ABC):
         """Names of the scores that ``plan`` needs."""
         return ()
 
+    @classmethod
+    def plans(cls) -> bool:
+        """Whether ``plan`` decides anything; recipes that differ only in steps that do not are planned, and priced, once."""
+        return cls.plan is not Compressor.plan
+
     def teachers(self) -> tuple[TeacherSpec, ...]:
         """Models that it learns from, other than the uncompressed one: part of what its result depends on."""
         return ()
@@ -164,13 +167,13 @@ class Compressor(ABC):
             for pattern, near in unmatched_patterns(graph, getattr(self, key)):
                 yield key, f"{pattern!r} matches nothing in the model{near}"
 
-    @abstractmethod
-    def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:
-        """Extend ``edit`` (what earlier steps decided) by this step's decision. Pure, fast, no model.
+    def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - for those that decide
+        """Extend ``edit`` (what earlier steps decided) by this step's decision; a step that only trains decides nothing. Pure, fast, no model.
 
         Raises:
             CompressionError: the step cannot be applied to this graph (an axis kind that it does not have, a layer that would be emptied).
         """
+        return edit
 
     @abstractmethod
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:

@@ -13,7 +13,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit, Scores
+from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit
 from compressors.context import Context, logits_of
 from compressors.distillation_objective import DistillationObjective, require_same_shape, soft_loss
 from compressors.errors import CompressionError
@@ -55,7 +55,6 @@ class Distill(Compressor):
     version: ClassVar[int] = 2
     stochastic: ClassVar[bool] = True
     resumable: ClassVar[bool] = True
-    plans: ClassVar[bool] = False
 
     epochs: _PositiveInt | None = None
     steps: _PositiveInt | None = None
@@ -109,10 +108,6 @@ class Distill(Compressor):
             # The names of another teacher's modules are compared with it where it is loaded.
             layers = None if spec is None or (self.teacher is not None and not isinstance(spec.layers, dict)) else spec.layers
             yield from ((key, message) for message in layer_problems(layer_names(graph), layers))
-
-    def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - training changes no shape
-        """Training changes no shape."""
-        return edit
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:  # noqa: ARG002 - the model is already cut
         """A trained copy."""

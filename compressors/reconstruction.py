@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit, Scores
+from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit
 from compressors.context import Context, TrainingData
 from compressors.errors import CompressionError
 from compressors.graph.factors import Factorised, stores_inputs_first
@@ -41,14 +41,9 @@ class Reconstruct(Compressor):
     """
 
     name: ClassVar[str] = "reconstruct"
-    plans: ClassVar[bool] = False
 
     samples: Annotated[int, pydantic.Field(gt=0)] = 512
     ridge: Annotated[float, pydantic.Field(gt=0)] = 1e-3
-
-    def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - no shape changes
-        """No shape changes."""
-        return edit
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:  # noqa: ARG002 - the model is already cut
         """A copy with other weights; how far each layer was from the original before and after is logged. See ``Compressor.apply``."""

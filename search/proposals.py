@@ -209,7 +209,7 @@ class Proposals:
     def _free(self) -> frozenset[str]:
         """Dimensions on which no plan, and so no cost, depends."""
         space = self._experiment.space
-        within = [path for path, name, _ in space.steps() if not step_class(name).plans]
+        within = [path for path, name, _ in space.steps() if not step_class(name).plans()]
         return frozenset(d.name for d in space.dimensions if any(d.path[: len(path)] == path for path in within))
 
     def _feasible(self, metrics: Mapping[str, Estimate]) -> bool:
