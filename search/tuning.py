@@ -146,6 +146,9 @@ class Rungs(FIFOScheduler):  # type: ignore[misc]  # Ray ships no types
         super().__init__()
         self._jobs = jobs
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None: Tune gives free workers to new trials by itself; a trial chosen here would get one in place of its own, which is ended while it starts."""
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002 - Ray's signature
         """Whether the trial goes on."""
         goes_on = result.get("done") or self._jobs.reached(trial.trial_id, result)
