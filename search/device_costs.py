@@ -17,7 +17,7 @@ from evaluators.metric import Estimate
 __all__ = ["Transferred", "in_blocks", "study_device"]
 
 _TIER = "transferred"
-_BLOCK = 16
+_BLOCK = 64
 
 
 @dataclass(frozen=True)
