@@ -47,6 +47,7 @@ class GraphEdit:
         symmetric: ``[sites]`` whether weights have no zero points.
         dynamic: whether activations are quantized at run time.
         ranks: for each layer that is factorised, by the name of its module, its rank.
+        separable: names of the modules of convolutions in whose place there is a depthwise and a pointwise one, sorted.
         shared: groups of modules, by name, whose weights are one; those of the first one that is there.
         methods: for each site that is quantized, by name, how its integers are found; the default where it is missing.
         sparse: for each site whose weight holds zeros that stay, by name, their pattern: ``2:4`` and the like, or ``unstructured``.
@@ -64,6 +65,7 @@ class GraphEdit:
     methods: Mapping[str, SiteMethod] = field(default_factory=dict)
     sparse: Mapping[str, str] = field(default_factory=dict)
     exits: Exits | None = None
+    separable: tuple[str, ...] = ()
 
     @classmethod
     def identity(cls, graph: ModelGraph) -> Self:
@@ -93,7 +95,8 @@ class GraphEdit:
         made = structure or {}
         kept = {name: np.asarray(units, dtype=np.int64) for name, units in made.get("kept", {}).items()}
         shared = tuple(tuple(group) for group in made.get("shared", ()))
-        return replace(self, kept=kept, ranks=dict(made.get("factors", {})), shared=shared, exits=Exits.from_plain(made.get("exits")))
+        ranks, separable = dict(made.get("factors", {})), tuple(made.get("separable", ()))
+        return replace(self, kept=kept, ranks=ranks, shared=shared, exits=Exits.from_plain(made.get("exits")), separable=separable)
 
     def shapes(self, graph: ModelGraph) -> Shapes:
         """One row of ``Shapes``."""
@@ -102,6 +105,8 @@ class GraphEdit:
             widths[0, graph.axis_index(f"{block}:block")] = 0
         for module, rank in self.ranks.items():
             widths[0, graph.axis_index(f"{module}:rank")] = rank
+            widths[0, graph.axis_index(f"{module}:dense")] = 0
+        for module in self.separable:
             widths[0, graph.axis_index(f"{module}:dense")] = 0
         for group in self.shared:
             for module in self.present(graph, group)[1:]:

@@ -98,7 +98,7 @@ class LowRank(Compressor):
         return smaller
 
     def _layers(self, graph: ModelGraph) -> list[Site]:
-        return [site for i in graph.select_sites(self.include, self.exclude) if len((site := graph.sites[i]).parts) > 1]
+        return [site for i in graph.select_sites(self.include, self.exclude) if (site := graph.sites[i]).factorable]
 
     def _rank(self, full: int, values: NDArray[np.float64] | None) -> int:
         if values is None:
@@ -144,7 +144,7 @@ def singular_values(model: nn.Module, graph: ModelGraph) -> dict[str, NDArray[np
 
 
 def _factorable(model: nn.Module, graph: ModelGraph) -> Iterator[tuple[str, nn.Module]]:
-    yield from ((site.name, model.get_submodule(site.module)) for site in graph.sites if len(site.parts) > 1)
+    yield from ((site.name, model.get_submodule(site.module)) for site in graph.sites if site.factorable)
 
 
 def _matrix(layer: Any) -> Tensor:

@@ -34,6 +34,7 @@ def refuse_conflicts(graph: ModelGraph, before: GraphEdit, after: GraphEdit, ste
         arrays = (after.weight_bits, after.activation_bits, after.granularity, after.symmetric)
         bits = [(module, {"": np.array([values[sites[module]] for values in arrays])}) for module in present if module in sites]
         _same(step, "stored in different bits", bits)
+        _same(step, "replaced differently", [(module, {"": np.array([module in after.separable])}) for module in present])
 
 
 def _same(step: str, what: str, found: Sequence[tuple[str, dict[str, NDArray[np.int64]]]]) -> None:

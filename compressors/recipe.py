@@ -27,6 +27,7 @@ _BUILT_IN = {
     "prune_iteratively": "compressors.pruning:PruneIteratively",
     "sparsify": "compressors.sparsity:Sparsify",
     "low_rank": "compressors.low_rank:LowRank",
+    "depthwise_separable": "compressors.depthwise_separable:DepthwiseSeparable",
     "share_weights": "compressors.weight_sharing:ShareWeights",
     "trim_vocabulary": "compressors.vocabulary:TrimVocabulary",
     "sparse_train": "compressors.sparse_training:SparseTrain",

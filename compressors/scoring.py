@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from compressors.context import TrainingData
+from compressors.depthwise_separable import SEPARABLE_ERROR, separable_errors
 from compressors.graph.model_graph import ModelGraph
 from compressors.low_rank import SINGULAR_VALUES, singular_values
 from compressors.pruning import CRITERIA, score
@@ -27,6 +28,8 @@ def scores_of(model: nn.Module, graph: ModelGraph, name: str, data: TrainingData
     """
     if name == SINGULAR_VALUES:
         return singular_values(model, graph)
+    if name == SEPARABLE_ERROR:
+        return separable_errors(model, graph)
     if name.startswith(TOKENS):
         return token_counts(model, graph, name.removeprefix(TOKENS), data)
     if depends_on_target(name):

@@ -82,6 +82,7 @@ class Site:
         own: 1 where the weight is its own, 0 where it is that of another site.
         folded: whether a batch norm is folded into it, so that it is stored for itself also where it is shared.
         parts: elements and channels (one scale each) of each tensor that it is stored as: itself, and its two factors; what is not there has none.
+        separable: whether the factors are a depthwise and a pointwise convolution, rather than thin ones of a rank.
     """
 
     name: str
@@ -94,6 +95,12 @@ class Site:
     own: Polynomial = Polynomial.constant(1)  # noqa: RUF009 - immutable
     folded: bool = False
     parts: tuple[tuple[Polynomial, Polynomial], ...] = ()
+    separable: bool = False
+
+    @property
+    def factorable(self) -> bool:
+        """Whether it can have factors of a rank."""
+        return len(self.parts) > 1 and not self.separable
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,8 @@ class Operator:
         site: index into ``ModelGraph.sites`` or None.
         present: 1 where it is executed, else 0 (a block that was dropped, a factor of a layer that is whole); ``macs`` is 0 with it.
         conditional: inputs that it only reads where the second value is 1; where it is 0, the operator before it does.
+        site_parts: indices into the site's ``parts`` of what it multiplies by.
+        otherwise: the class that it has where the second value is 0, if that is another one.
     """
 
     name: str
@@ -147,6 +156,8 @@ class Operator:
     site: int | None = None
     present: Polynomial = Polynomial.constant(1)  # noqa: RUF009 - immutable
     conditional: tuple[tuple[int, Polynomial], ...] = ()
+    site_parts: tuple[int, ...] = (0,)
+    otherwise: tuple[str, Polynomial] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,13 @@ def describe(
             values.setdefault(value, len(values))
     inner = _inner(found, steps)
     inner |= {half: half.name for half in halves} | {middles[id(step)]: step.call.module for step in steps if id(step) in middles}
+    there = {weight: each.dense for weight, each in factors.items()}
+    # Thin factors have no elements where their rank is 0.
+    there |= {half: each.factorised for each in factors.values() if each.separable for half in (each.first, each.second)}
+    there |= {middles[id(step)]: factors[w].factorised for step in steps if (w := _weight(step)) is not None and w in factors and factors[w].separable}
     own = {value: owners[module] for value in found.parameters.values() if (module := value.name.rpartition(".")[0]) in owners}
     own |= {half: own[weight] for weight, each in factors.items() if weight in own for half in (each.first, each.second)}
-    tensors = tuple(_tensor(value, values, table, inner.get(value, ""), factors, own) for value in values)
+    tensors = tuple(_tensor(value, values, table, inner.get(value, ""), there, own) for value in values)
     uses = Counter(value for step in steps for value in step.inputs)
     normalised = {step.arguments["input"] for step in steps if step.call.name == "batch_norm"}
     sites: dict[Value, Site] = {}
@@ -74,31 +78,35 @@ def describe(
 
 def _pair(step: Step, factors: Factors, between: Value, values: Mapping[Value, int], table: AxisTable, op_class: str, site: int) -> tuple[Operator, Operator]:
     """The first factor, which is there where the layer is factorised, and the layer, which then multiplies by the second one alone."""
-    module, present, rank = step.call.module, table.present(step.call.module), Polynomial.axis(table.index[factors.rank])
+    module, present, between_size = step.call.module, table.present(step.call.module), table.polynomial(factors.between)
+    once = factors.factorised if factors.separable else Polynomial.constant(1)
     source = step.arguments.get("input", step.arguments.get("mat1"))
     assert source is not None, "linear layers and convolutions have an input"
     first = Operator(
         name=f"{step.call.node.name}_first",
         target=str(step.target),
         module=module,
-        op_class=op_class,
-        macs=_product(between.dims, table) * table.polynomial(factors.first.dims[1]) * present,
+        op_class="depthwise" if factors.separable else op_class,
+        macs=_product(between.dims, table) * _product(factors.first.dims[1:], table) * once * present,
         inputs=(values[source], values[factors.first]),
         outputs=(values[between],),
         site=site,
         present=present * factors.factorised,
+        site_parts=(1,),
     )
     second = Operator(
         name=step.call.node.name,
         target=str(step.target),
         module=module,
         op_class=op_class,
-        macs=(_macs(step, table) * factors.dense + _product(step.outputs[0].dims, table) * rank) * present,
+        macs=(_macs(step, table) * factors.dense + _product(step.outputs[0].dims, table) * between_size * once) * present,
         inputs=(*(values[value] for value in step.inputs), values[between], values[factors.second]),
         outputs=tuple(values[value] for value in step.outputs),
         site=site,
         present=present,
         conditional=((values[source], factors.dense),),
+        site_parts=(0, 2),
+        otherwise=("pointwise", factors.dense) if factors.separable else None,
     )
     return first, second
 
@@ -135,12 +143,12 @@ def _common(a: str, b: str) -> str:
 
 
 def _tensor(
-    value: Value, values: Mapping[Value, int], table: AxisTable, where: str, factors: Mapping[Value, Factors], own: Mapping[Value, Polynomial]
+    value: Value, values: Mapping[Value, int], table: AxisTable, where: str, there: Mapping[Value, Polynomial], own: Mapping[Value, Polynomial]
 ) -> TensorInfo:
     dims = tuple(table.polynomial(dim) for dim in value.dims)
     elements = table.present(where) * _product(value.dims, table)
-    if value in factors:
-        elements = elements * factors[value].dense
+    if value in there:
+        elements = elements * there[value]
     alias = None if value.alias_of is None else values[value.alias_of]
     return TensorInfo(value.name, value.role, dims, elements, value.floating, alias, own.get(value, Polynomial.constant(1)))
 
@@ -173,11 +181,14 @@ def _site(step: Step, weight: Value, table: AxisTable, factors: Factors | None, 
     channels = table.polynomial(weight.dims[1 if transposed else 0]) * present
     parts = [(_product(weight.dims, table) * present, channels)]
     if factors is not None:
-        rank = Polynomial.axis(table.index[factors.rank]) * present
+        once = (factors.factorised if factors.separable else Polynomial.constant(1)) * present
         parts = [(size * factors.dense, scales * factors.dense) for size, scales in parts]
-        parts += [(_product(factors.first.dims, table) * present, rank), (_product(factors.second.dims, table) * present, channels * factors.factorised)]
+        parts.append((_product(factors.first.dims, table) * once, table.polynomial(factors.between) * once))
+        parts.append((_product(factors.second.dims, table) * once, channels * factors.factorised))
     elements = sum((size for size, _ in parts), Polynomial.constant(0))
-    return Site(weight.name, weight.name.rpartition(".")[0], operator, elements, channels, bias=False, own=own, parts=tuple(parts))
+    separable = factors is not None and factors.separable
+    module = weight.name.rpartition(".")[0]
+    return Site(weight.name, module, operator, elements, channels, bias=False, own=own, parts=tuple(parts), separable=separable)
 
 
 def _op_class(step: Step, weight: Value | None) -> str:

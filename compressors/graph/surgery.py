@@ -9,10 +9,11 @@ fresh instance without any trace::
      "dropped": [block, ...],
      "vocabularies": [vocabulary, ...],
      "factors": {module: rank},
+     "separable": [module, ...],
      "shared": [[module, ...], ...],
      "exits": {"after": [module, ...], "pool": name, "hidden": width or None, "heads": [[width, tokens], ...], "classes": count, "threshold": probability}}
 
-``factors``, ``shared`` and ``exits``, where there are any, and what other steps note (``note``) are carried over by a cut.
+``factors``, ``separable``, ``shared`` and ``exits``, where there are any, and what other steps note (``note``) are carried over by a cut.
 
 Indices are always those of the uncompressed model, so that cuts compose.
 """
@@ -33,7 +34,7 @@ from compressors.errors import CompressionError
 from compressors.graph.attributes import patch_attributes
 from compressors.graph.blocks import Block, drop
 from compressors.graph.exit_heads import attach_exits
-from compressors.graph.factors import Factorised, is_factorable, replace_layer, split
+from compressors.graph.factors import Factorised, is_factorable, is_separable, replace_layer, separate, split
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.renumbering import install_tables
 from compressors.graph.sharing import tie
@@ -102,12 +103,13 @@ def structure_of(graph: ModelGraph, kept: Kept) -> dict[str, Any]:
 
 
 def weight_names(model: nn.Module, weight: str) -> tuple[str, ...]:
-    """Names of the parameters that stand for a layer's weight now: two where it was factorised, none where its block was dropped."""
+    """Names of the parameters that stand for a layer's weight now: two where it is in two factors, none where its block was dropped."""
     structure = getattr(model, "compareto_structure", None) or {}
     if weight.startswith(_gone(structure)):
         return ()
     owner = weight.rpartition(".")[0]
-    return (f"{owner}.first.weight", f"{owner}.second.weight") if owner in structure.get("factors", {}) else (weight,)
+    factored = owner in structure.get("factors", {}) or owner in structure.get("separable", ())
+    return (f"{owner}.first.weight", f"{owner}.second.weight") if factored else (weight,)
 
 
 def _gone(structure: Mapping[str, Any]) -> tuple[str, ...]:
@@ -153,24 +155,23 @@ def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
     return _apply(copy.deepcopy(model), dict(structure), {})
 
 
-def _located(modules: Mapping[str, nn.Module], parameter: str, dim: int) -> tuple[str, int]:
-    """Where a dimension of a parameter is now: in one of two factors, if its layer was factorised."""
+def _located(modules: Mapping[str, nn.Module], parameter: str, dim: int) -> tuple[tuple[str, int], ...]:
+    """Where a dimension of a parameter is now: in two factors, if its layer has them."""
     owner, _, attribute = parameter.rpartition(".")
     layer = modules.get(owner)
     if not isinstance(layer, Factorised):
-        return parameter, dim
-    name, where = layer.located(attribute, dim)
-    return f"{owner}.{name}", where
+        return ((parameter, dim),)
+    return tuple((f"{owner}.{name}", where) for name, where in layer.located(attribute, dim))
 
 
-def _factorise(model: nn.Module, path: str, rank: int) -> None:
-    """Make room for the factors of a layer, unless they are there."""
+def _factorise(model: nn.Module, path: str, rank: int | None) -> None:
+    """Make room for the factors of a layer, unless they are there; a depthwise and a pointwise convolution have no rank."""
     layer = dict(model.named_modules()).get(path)
     if isinstance(layer, Factorised):
         return
-    if layer is None or not is_factorable(layer):
-        raise CompressionError(f"the model has no layer {path!r} that can be factorised")
-    replace_layer(model, path, split(layer, rank))
+    if layer is None or not (is_separable(layer) if rank is None else is_factorable(layer)):
+        raise CompressionError(f"the model has no layer {path!r} that can be {'replaced by separable ones' if rank is None else 'factorised'}")
+    replace_layer(model, path, separate(layer) if rank is None else split(layer, rank))
 
 
 def _masks(sizes: Mapping[str, int], kept: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.bool_]]:
@@ -190,7 +191,7 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
     done: dict[tuple[int, int], NDArray[np.int64]] = {}
     whole = [entry for entry in structure["dims"] if not entry[0].startswith(_gone(structure))]
     modules = dict(model.named_modules())
-    dims = [(*_located(modules, parameter, dim), segments) for parameter, dim, segments in whole]
+    dims = [(name, where, segments) for parameter, dim, segments in whole for name, where in _located(modules, parameter, dim)]
     for parameter, dim, segments in dims:
         if parameter not in tensors:
             raise CompressionError(f"the model has no parameter {parameter!r}")
@@ -217,7 +218,7 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
     # The containers of a factorised layer are found by its own name, the layers that have its sizes now by those of its factors.
     named = {parameter for parameter, _, _ in whole}
     patch_attributes(model, [*whole, *(entry for entry in dims if entry[0] not in named)], structure["kinds"], old, before, now)
-    for path, rank in structure.get("factors", {}).items():
+    for path, rank in [*structure.get("factors", {}).items(), *((path, None) for path in structure.get("separable", ()))]:
         if not f"{path}.".startswith(_gone(structure)):
             _factorise(model, path, rank)
     tie(model, structure.get("shared", ()))

@@ -28,7 +28,7 @@ from compressors.graph.followable import unfollowed_axes
 from compressors.graph.model_graph import ModelGraph, Operator, Program, Site, TensorInfo
 from compressors.graph.operators import describe
 from compressors.graph.propagation import Propagation, propagate
-from compressors.graph.ranks import add_ranks
+from compressors.graph.ranks import add_ranks, add_separable
 from compressors.graph.sharing import add_owners
 from compressors.graph.untraceable import check_inputs, check_sizes, not_exported, not_run
 from compressors.graph.vocabularies import find_vocabularies
@@ -37,6 +37,9 @@ __all__ = ["trace"]
 
 _LOGGERS = ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
 """Print what is raised as well."""
+
+_FOLLOWING = frozenset(("site_parts", "otherwise", "separable"))
+"""Fields that follow from the others: a graph without alternatives is known by the same fingerprint with and without them."""
 
 
 def trace(
@@ -125,7 +128,7 @@ def _build(
     others = {name: propagate(model, other, frozenset(), found, entry.path) for name, (entry, other) in programs.items()}
     table = assign_axes(found, stacks, tuple(others.values()))
     blocks = tuple(block for stack in stacks for block in stack.blocks)
-    factors, owners = add_ranks(model, found, table), add_owners(model, table)
+    factors, owners = add_ranks(model, found, table) | add_separable(model, found, table), add_owners(model, table)
     tensors, operators, sites = describe(found, table, factors, owners)
     further = tuple(
         dataclasses.replace(_program(name, other, describe(other, table, factors, owners), sites), growth=programs[name][0].growth)
@@ -167,5 +170,5 @@ def _outputs(outputs: Any) -> list[Tensor]:
 def _fingerprint(graph: ModelGraph) -> str:
     """Sixteen hexadecimal digits over everything but weights."""
     items = [item for group in (graph.axes, graph.sites, graph.tensors, graph.operators, graph.parameter_dims, graph.blocks) for item in group]
-    plain = json.dumps(items, sort_keys=True, default=lambda item: {name: getattr(item, name) for name in item.__slots__})
+    plain = json.dumps(items, sort_keys=True, default=lambda item: {name: getattr(item, name) for name in item.__slots__ if name not in _FOLLOWING})
     return hashlib.sha256(plain.encode()).hexdigest()[:16]

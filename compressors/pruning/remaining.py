@@ -23,7 +23,7 @@ def remaining(graph: ModelGraph, model: nn.Module) -> ModelGraph:
     """
     kept, modules = kept_units(model), dict(model.named_modules())
     axes = tuple(_left(axis, kept[axis.name]) if axis.name in kept else axis for axis in graph.axes)
-    return replace(graph, axes=axes, parameter_dims=tuple(_located(entry, modules) for entry in graph.parameter_dims))
+    return replace(graph, axes=axes, parameter_dims=tuple(found for entry in graph.parameter_dims for found in _located(entry, modules)))
 
 
 def _left(axis: Axis, units: Sequence[int]) -> Axis:
@@ -31,10 +31,9 @@ def _left(axis: Axis, units: Sequence[int]) -> Axis:
     return replace(axis, size=len(units), modules=modules)
 
 
-def _located(entry: ParameterDim, modules: Mapping[str, nn.Module]) -> ParameterDim:
+def _located(entry: ParameterDim, modules: Mapping[str, nn.Module]) -> tuple[ParameterDim, ...]:
     owner, _, attribute = entry.parameter.rpartition(".")
     layer = modules.get(owner)
     if not isinstance(layer, Factorised):
-        return entry
-    name, dim = layer.located(attribute, entry.dim)
-    return replace(entry, parameter=f"{owner}.{name}", dim=dim)
+        return (entry,)
+    return tuple(replace(entry, parameter=f"{owner}.{name}", dim=dim) for name, dim in layer.located(attribute, entry.dim))

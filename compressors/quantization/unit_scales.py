@@ -52,8 +52,10 @@ class UnitScales:
         """What earlier steps have made of the layers of a width that forbids to scale it; None where nothing does."""
         scaled = (*width.maker.scaled, *(reader.weight for reader in width.readers))
         modules = dict(self.model.named_modules())
-        if any(isinstance(modules.get(s.name.rpartition(".")[0]), Factorised) for s in (*scaled, *([width.maker.weight] if width.maker.weight else []))):
-            return "low-rank factors"
+        for s in (*scaled, *([width.maker.weight] if width.maker.weight else [])):
+            layer = modules.get(s.name.rpartition(".")[0])
+            if isinstance(layer, Factorised):
+                return layer.described
         if any(s.name not in self.parameters for s in scaled):
             return "a dropped block"
         if any(self.names[id(self.parameters[s.name])] > 1 for s in scaled):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from compressors.graph.model_graph import ModelGraph, Operator
 from compressors.graph.polynomial import Polynomial
@@ -47,7 +48,16 @@ def fused_kernels(graph: ModelGraph, fuses: Callable[[str, Operator], bool] = _e
             groups.append([operator])
             where = len(groups) - 1
         owner.update(dict.fromkeys(operator.outputs, where))
-    return tuple(_kernel(graph, group) for group in groups if any(o.op_class not in _FREE for o in group))
+    return tuple(kernel for group in groups if any(o.op_class not in _FREE for o in group) for kernel in _either(_kernel(graph, group), group[0]))
+
+
+def _either(kernel: Kernel, lead: Operator) -> tuple[Kernel, ...]:
+    """The kernel, and beside it that of the other class that its leading operator may have; a candidate executes one of them."""
+    if lead.otherwise is None:
+        return (kernel,)
+    op_class, own = lead.otherwise
+    other = Polynomial.constant(1) + own * -1
+    return (replace(kernel, present=kernel.present * own), replace(kernel, op_class=op_class, present=kernel.present * other))
 
 
 def _kernel(graph: ModelGraph, group: list[Operator]) -> Kernel:
@@ -67,4 +77,4 @@ def _kernel(graph: ModelGraph, group: list[Operator]) -> Kernel:
     macs = Polynomial.constant(0)
     for operator in group:
         macs = macs + operator.macs
-    return Kernel(lead.name, lead.op_class, macs, weights, inputs, outputs, lead.site, lead.module, lead.present)
+    return Kernel(lead.name, lead.op_class, macs, weights, inputs, outputs, lead.site, lead.module, lead.present, lead.site_parts)

@@ -38,6 +38,7 @@ class Kernel:
         site: index into ``ModelGraph.sites``, or None: decides the precision it runs and stores.
         module: the module it comes from.
         present: 1 where the block that it belongs to is there, else 0.
+        site_parts: indices into the site's ``parts`` of what it multiplies by.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Kernel:
     site: int | None
     module: str
     present: Polynomial = Polynomial.constant(1)  # noqa: RUF009 - immutable
+    site_parts: tuple[int, ...] = (0,)
 
 
 class Session(Protocol):

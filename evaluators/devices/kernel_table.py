@@ -45,6 +45,7 @@ class KernelTable:
         stored_bytes: ``[candidates]`` weights, scales and biases as the runtime's format stores them.
         activation_peak: ``[candidates]`` elements alive at once.
         cache_elements: ``[candidates]`` of the cache that a language model has filled when all is told.
+        multiplied: elements of the weight that the kernel multiplies by, which may be one factor of its site's; 0 where it has no site.
         site_weights, site_bits, site_precision: ``[sites, candidates]`` elements, stored bits and index of the arithmetic of each weight.
     """
 
@@ -62,6 +63,7 @@ class KernelTable:
     stored_bytes: Floats
     activation_peak: Floats
     cache_elements: Floats
+    multiplied: Floats
     site_weights: Floats
     site_bits: NDArray[np.int8]
     site_precision: NDArray[np.int8]
@@ -93,7 +95,7 @@ class KernelTable:
         groups = [(rows, name, mask) for rows, name, mask in groups if mask[rows].any()]
         arrays = {
             name: np.concatenate([getattr(self, name)[alone], [np.where(mask[rows], getattr(self, name)[rows], 0.0).sum(axis=0) for rows, _, mask in groups]])
-            for name in ("present", "macs", "weights", "inputs", "outputs")
+            for name in ("present", "macs", "weights", "inputs", "outputs", "multiplied")
         }
         for name in ("precision", "weight_bits"):
             arrays[name] = np.concatenate([getattr(self, name)[alone], [getattr(self, name)[rows[0]] for rows, _, _ in groups]])
@@ -149,8 +151,8 @@ class KernelTable:
     def _product(self, op_class: str, kernels: NDArray[np.int64]) -> Product:
         macs, weights, outputs = self.macs[kernels], self.weights[kernels], self.outputs[kernels]
         # The sizes of the matrices follow from their own elements; biases and what was folded into them would make them look wider.
-        sites = np.array([-1 if self.kernels[k].site is None else self.kernels[k].site for k in kernels])
-        weights = np.where(sites[:, None] >= 0, self.site_weights[sites], weights) if len(self.site_weights) else weights
+        sites = np.array([self.kernels[k].site is not None for k in kernels])
+        weights = np.where(sites[:, None], self.multiplied[kernels], weights)
         present, which = np.unique(self.precision[kernels] * 2 + self.dynamic, return_inverse=True)
         arithmetics = tuple((int(value) // 2, bool(value % 2)) for value in present)
         return Product.of(op_class, kernels, macs, weights, outputs, arithmetics, which.reshape(macs.shape))
@@ -222,10 +224,21 @@ def _build(graph: ModelGraph, target: Target, shapes: Shapes) -> KernelTable:
         target.stored_bytes(graph, shapes).astype(np.float64),
         graph.activation_peak(shapes).astype(np.float64),
         _cache_elements(graph, shapes),
+        rows([_multiplied(graph, kernel) for kernel in kernels]),
         rows([site.elements * site.own for site in graph.sites]),
         shapes.weight_bits.T.astype(np.int8),
         site_precision.T,
     )
+
+
+def _multiplied(graph: ModelGraph, kernel: Kernel) -> Polynomial:
+    total = Polynomial.constant(0)
+    if kernel.site is not None:
+        site = graph.sites[kernel.site]
+        for part in kernel.site_parts:
+            total = total + (site.parts[part][0] if site.parts else site.elements)
+        total = total * site.own
+    return total
 
 
 def _cache_elements(graph: ModelGraph, shapes: Shapes) -> Floats:

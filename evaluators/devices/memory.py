@@ -61,18 +61,17 @@ def _weight_bytes(table: KernelTable, rates: Rates, present: Floats) -> Floats:
     """A tied embedding is held as a table and, transposed, for its product; a weight that layers share is held once."""
     held = np.zeros_like(table.stored_bytes)
     bits = resident_bits(rates, table.precision, table.weight_bits)
-    seen: set[tuple[int, str]] = set()
+    seen: set[tuple[int, str, tuple[int, ...]]] = set()
     for k, kernel in enumerate(table.kernels):
-        reader = "table" if kernel.op_class == "embedding" else "product"
-        if kernel.site is None or (kernel.site, reader) in seen or not present[k].any():
+        if kernel.site is None or (kernel.site, kernel.op_class, kernel.site_parts) in seen or not present[k].any():
             continue
-        seen.add((kernel.site, reader))
+        seen.add((kernel.site, kernel.op_class, kernel.site_parts))
         kind = "convolution" if kernel.op_class in CONVOLUTIONS else "other"
         floats = np.full(bits.shape[1], rates.weight_copies.get(kind, 1.0))
         if kernel.op_class == "embedding":
             floats = np.where(table.weight_bits[k] < bits[k], rates.weight_copies.get("widened_embedding", floats), floats)
         copies = np.where(table.precision[k] == _INT8, rates.weight_copies.get(f"{kind}_int8", floats), floats)
-        held += table.site_weights[kernel.site] * present[k] * bits[k] / 8 * copies
+        held += table.multiplied[k] * present[k] * bits[k] / 8 * copies
     return held
 
 

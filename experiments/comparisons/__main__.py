@@ -17,6 +17,7 @@ NAMES = (
     "generation_bits",
     "distillation_grid",
     "low_rank_ranks",
+    "replacement",
     "weight_sharing",
     "all_devices",
     "power_modes",

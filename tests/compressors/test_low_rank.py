@@ -71,7 +71,7 @@ def test_the_factors_are_the_best_of_their_rank_and_balanced():
 def test_weights_that_are_of_low_rank_lose_nothing(family):
     model, inputs = build(family)
     graph = trace(model, inputs, check_cuts=False)
-    layers = {site.name: model.get_parameter(site.name) for site in graph.sites if len(site.parts) > 1}
+    layers = {site.name: model.get_parameter(site.name) for site in graph.sites if site.factorable}
     with torch.no_grad():
         for weight in layers.values():
             thin = min(weight.shape[:2]) // 4
@@ -148,7 +148,7 @@ def test_tied_and_foreign_weights_are_left_alone():
             return self.c(nn.functional.linear(x, self.a.weight) + self.b(x)) + self.b.weight.sum()
 
     graph = trace(Borrowed(), {"x": torch.randn(2, 8)})
-    assert [site.name for site in graph.sites if len(site.parts) > 1] == ["c.weight"]
+    assert [site.name for site in graph.sites if site.factorable] == ["c.weight"]
 
 
 def test_training_and_loading_go_on(tmp_path, points, point_net):

@@ -35,6 +35,8 @@ class PlainTarget(Target):
                 total(o.outputs, ("activation",)),
                 o.site,
                 o.module,
+                o.present,
+                o.site_parts,
             )
             for o in graph.operators
             if o.op_class not in ("view", "activation")
