@@ -99,4 +99,5 @@ def parts(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
     for piece in pieces(examples, -(-examples // count)):
         rows = None if batch.rows is None else batch.rows[piece]
         inputs = {name: value[piece] for name, value in batch.inputs.items()}
-        yield Batch(inputs, batch.labels[piece], rows, batch.view), (piece.stop - piece.start) / examples
+        native = None if batch.native is None else {name: value[piece] for name, value in batch.native.items()}
+        yield Batch(inputs, batch.labels[piece], rows, batch.view, native), (piece.stop - piece.start) / examples

@@ -13,28 +13,37 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from compressors.graph.model_graph import ModelGraph
+    from compressors.sizing import Sizing
     from compressors.targets.target import Target
     from compressors.teacher_outputs import OutputStore
     from compressors.teacher_spec import TeacherSpec
 
-__all__ = ["Batch", "ComparingData", "Context", "IndexedData", "TrainingData", "logits_of"]
+__all__ = ["Batch", "ComparingData", "Context", "IndexedData", "SizableData", "TrainingData", "logits_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Model inputs by keyword, each ``[examples, ...]``, and labels ``[examples, ...]`` (-100 is ignored).
 
-    ``rows`` are the examples' numbers in their split and ``view`` says which variant of them it is, where the data knows that.
+    ``rows`` are the examples' numbers in their split and ``view`` says which variant of them it is, where the data knows that. ``native`` are the inputs before
+    they were made smaller (``input_size``); None where they were not.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     rows: NDArray[np.int64] | None = None
     view: int | None = None
+    native: dict[str, Tensor] | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
-        return Batch({k: v.to(device) for k, v in self.inputs.items()}, self.labels.to(device), self.rows, self.view)
+        native = None if self.native is None else {k: v.to(device) for k, v in self.native.items()}
+        return Batch({k: v.to(device) for k, v in self.inputs.items()}, self.labels.to(device), self.rows, self.view, native)
+
+    @property
+    def teacher_inputs(self) -> dict[str, Tensor]:
+        """What a teacher sees, which was made for inputs of the native size."""
+        return self.inputs if self.native is None else self.native
 
 
 class TrainingData(Protocol):
@@ -80,6 +89,14 @@ class IndexedData(TrainingData, Protocol):
 
 
 @runtime_checkable
+class SizableData(Protocol):
+    """Data whose inputs can be made smaller."""
+
+    def at(self, sizing: Sizing) -> TrainingData:
+        """The same examples at another size, whose batches say what they were."""
+
+
+@runtime_checkable
 class ComparingData(Protocol):
     """Data whose outputs are no logits of one distribution: numbers, pictures, several labels at once."""
 
@@ -112,6 +129,10 @@ class Context:
         outputs: where the outputs of teachers are kept; None runs them beside the student.
         first_view: variant of the training data that the first epoch sees.
         baseline: the uncompressed model's main metric on ``search``, where somebody knows it; else it is measured.
+        sizing: how the inputs were made smaller (``input_size``): ``data``, ``graph`` and ``example_inputs`` are of that size, ``teacher`` is not; None where
+            they are as they come.
+        native_inputs: ``example_inputs`` before that, which a teacher sees; None where they are the same.
+        original: the uncompressed model for inputs of that size; None is ``teacher``.
     """
 
     data: TrainingData | None
@@ -129,6 +150,20 @@ class Context:
     outputs: OutputStore | None = None
     first_view: int = 0
     baseline: Callable[[], float] | None = None
+    sizing: Sizing | None = None
+    native_inputs: Mapping[str, Tensor] | None = None
+    original: nn.Module | None = None
+
+    @property
+    def teacher_inputs(self) -> dict[str, Tensor]:
+        """Keyword inputs of one forward pass of a teacher, on the training's device."""
+        return {name: value.to(self.device) for name, value in (self.native_inputs or self.example_inputs).items()}
+
+    def baseline_score(self) -> float:
+        """The uncompressed model's main metric on ``search``; there are data and a teacher."""
+        assert self.data is not None
+        assert self.teacher is not None
+        return self.baseline() if self.baseline is not None else self.data.score(self.teacher, "search")[1]
 
 
 def logits_of(outputs: Any) -> Tensor:

@@ -143,7 +143,7 @@ def teach(student: nn.Module, step: Distill, context: Context, *, prefix: str) -
     student.to(context.device)
     baseline = None
     if context.teacher is not None:
-        baseline = context.baseline() if context.baseline is not None else context.data.score(context.teacher, "search")[1]
+        baseline = context.baseline_score()
     with torch.random.fork_rng():
         torch.manual_seed(context.seed)
         objective = step.objective(student, teacher, context)
@@ -203,5 +203,5 @@ def _teacher_of(step: Distill, student: nn.Module, context: Context) -> nn.Modul
     teacher = context.teachers(step.teacher)
     inputs = {name: value.to(context.device) for name, value in context.example_inputs.items()}
     with torch.no_grad():
-        require_same_shape(logits_of(student.to(context.device).eval()(**inputs)), logits_of(teacher.to(context.device)(**inputs)))
+        require_same_shape(logits_of(student.to(context.device).eval()(**inputs)), logits_of(teacher.to(context.device)(**context.teacher_inputs)))
     return teacher

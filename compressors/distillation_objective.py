@@ -68,20 +68,20 @@ class DistillationObjective(Objective):
         self.intermediate: Intermediate | None = None
         if step.features is not None or step.attention is not None:
             assert teacher is not None
-            self.intermediate = Intermediate(student, teacher, step.features, step.attention, inputs)
+            self.intermediate = Intermediate(student, teacher, step.features, step.attention, inputs, context.teacher_inputs)
         self.multiplier: Tensor
         self.register_buffer("multiplier", torch.zeros(()))
-        self._outputs = self._tables(teacher, step.teacher, context, inputs) if step.soft and self.intermediate is None else None
+        self._outputs = self._tables(teacher, step.teacher, context) if step.soft and self.intermediate is None else None
         original = step.teacher is not None and step.kl_limit is not None
-        self._originals = self._tables(context.teacher, None, context, inputs) if original else None
+        self._originals = self._tables(context.teacher, None, context) if original else None
 
-    def _tables(self, teacher: nn.Module | None, spec: TeacherSpec | None, context: Context, inputs: dict[str, Tensor]) -> TeacherOutputs | None:
+    def _tables(self, teacher: nn.Module | None, spec: TeacherSpec | None, context: Context) -> TeacherOutputs | None:
         data = indexed(self._data)
         if teacher is None or data is None or context.outputs is None or self._step.views is None:
             return None
         tables = TeacherOutputs(teacher, spec, data, context.outputs, context.device)
         with torch.no_grad():
-            return tables if tables.worthwhile(logits_of(teacher(**inputs))) else None
+            return tables if tables.worthwhile(logits_of(teacher(**context.teacher_inputs))) else None
 
     def forward(self, logits: Tensor, batch: Batch) -> Tensor:
         """See ``Objective``."""
@@ -118,7 +118,7 @@ class DistillationObjective(Objective):
             return tables.of(batch)
         assert teacher is not None
         with torch.no_grad():
-            return logits_of(teacher(**batch.inputs))
+            return logits_of(teacher(**batch.teacher_inputs))
 
     def close(self) -> None:
         """See ``Objective``."""

@@ -196,7 +196,7 @@ class EarlyExit(Compressor):
             target = None
             if teacher is not None:
                 with torch.no_grad():
-                    target = logits_of(teacher(**batch.inputs))
+                    target = logits_of(teacher(**batch.teacher_inputs))
             return total + one(final, target, batch)
 
         return loss

@@ -118,12 +118,21 @@ class Intermediate(nn.Module):
         student, teacher: called by others; the last call of each is what is compared.
         features, attention: what to match.
         inputs: of a first call, which shows what there is.
+        teacher_inputs: of the teacher, where they differ.
 
     Raises:
         CompressionError: a module that is not there, or gives no such map.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module, features: Features | None, attention: Attention | None, inputs: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        features: Features | None,
+        attention: Attention | None,
+        inputs: Mapping[str, Tensor],
+        teacher_inputs: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self._weights = {"features": features.weight if features else 0.0, "attention": attention.weight if attention else 0.0}
         self._eager = [(model, found) for model in (student, teacher) if attention is not None and (found := _attention_of(model)) not in (None, "eager")]
@@ -139,7 +148,7 @@ class Intermediate(nn.Module):
             student.eval()
             with torch.no_grad():
                 student(**inputs)
-                teacher(**inputs)
+                teacher(**(teacher_inputs or inputs))
             for module, training in modes:
                 module.training = training
             self._pairs = {kind: self._usable(kind, found, everywhere=kind == "attention" and layers is None) for kind, (layers, found) in wanted.items()}
@@ -188,7 +197,12 @@ class Intermediate(nn.Module):
                 raise CompressionError(f"{kind}: {name} gives no map to match, but {_described(value)}; accepted: modules that return {wanted}")
             pair = _Pair(ours, theirs, str(forms[0]))
             a, b = _map(pair.form, student[ours]), _map(pair.form, teacher[theirs])
-            if forms[0] != forms[1] or a.dim() != b.dim() or (a.dim() != 4 and kind == "attention" and a.shape != b.shape):
+            if (
+                forms[0] != forms[1]
+                or a.dim() != b.dim()
+                or (a.dim() != 4 and a.shape[1:-1] != b.shape[1:-1])
+                or (a.dim() != 4 and kind == "attention" and a.shape != b.shape)
+            ):
                 raise CompressionError(f"{kind}: {ours} gives {list(a.shape)}, the teacher's {theirs} gives {list(b.shape)}")
             # A value that passes a dropped block has several names, of which the last counts; attention's has another from each container that returns it.
             key = id(_raw(pair.form, student[ours]))

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from compressors.checkpoint import follow_mode
 from compressors.compressor import GraphEdit, Scores
-from compressors.context import Context, TrainingData
+from compressors.context import Context, SizableData, TrainingData
 from compressors.errors import UserError
 from compressors.graph import ModelGraph, trace
 from compressors.recipe import Recipe, fingerprint
@@ -67,6 +68,7 @@ def compress(
     inputs = dict(example_inputs) if isinstance(example_inputs, Mapping) else _named(model, example_inputs)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     context = Context(data, teacher, graph, inputs, target_named(target), device=device, log=log)
+    context = _at_size(recipe, context)
     return follow_mode(applied(recipe, model, scores, context, seed), model)
 
 
@@ -83,6 +85,40 @@ def applied(recipe: Recipe, model: nn.Module, scores: Scores, context: Context, 
     for step in recipe.steps:
         smaller = step.settle(smaller)
     return smaller
+
+
+def _at_size(recipe: Recipe, context: Context) -> Context:
+    """The surroundings at the size of inputs that the recipe asks for.
+
+    Raises:
+        UserError: data that cannot be made smaller.
+        CompressionError: a size that the model does not take.
+    """
+    step, data, teacher = recipe.input_size, context.data, context.teacher
+    assert teacher is not None
+    trailing = 0 if data is None else getattr(data, "trailing_tokens", 0)
+    sizing = None if step is None else step.sizing(context.example_inputs, trailing=trailing)
+    if step is None or sizing is None:
+        return context
+    if data is not None and not isinstance(data, SizableData):
+        raise UserError("input_size: the data has inputs of one size; accepted: data with a method at(sizing), as the tasks of experiments have")
+    original = step.resized(teacher, sizing).eval()
+    inputs = {name: torch.from_numpy(value) for name, value in sizing.of({k: v.cpu().numpy() for k, v in context.example_inputs.items()}).items()}
+    inputs = {name: value.to(context.device) for name, value in inputs.items()}
+    return dataclasses.replace(
+        context,
+        data=None if data is None else data.at(sizing),
+        graph=step.trace(original, inputs, context.graph),
+        example_inputs=inputs,
+        baseline=None if data is None else partial(_score, data, teacher),
+        sizing=sizing,
+        native_inputs=context.example_inputs,
+        original=original,
+    )
+
+
+def _score(data: TrainingData, model: nn.Module) -> float:
+    return data.score(model, "search")[1]
 
 
 def _named(model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pydantic
 import yaml
@@ -19,10 +19,14 @@ from compressors.errors import UserError, near_miss
 from compressors.graph.model_graph import ModelGraph
 from compressors.ordering import refuse_conflicts
 
+if TYPE_CHECKING:
+    from compressors.input_size import InputSize
+
 __all__ = ["RECIPE_VERSION", "Recipe", "fingerprint", "misplaced_steps", "step_class", "step_names"]
 
 RECIPE_VERSION = 1
 _BUILT_IN = {
+    "input_size": "compressors.input_size:InputSize",
     "prune": "compressors.pruning:Prune",
     "prune_iteratively": "compressors.pruning:PruneIteratively",
     "sparsify": "compressors.sparsity:Sparsify",
@@ -74,7 +78,7 @@ def fingerprint(data: Any) -> str:
 
 
 def misplaced_steps(places: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Index of each step in a wrong place around ``quantize`` and ``early_exit``, with what is wrong.
+    """Index of each step in a wrong place around ``quantize``, ``early_exit`` and ``input_size``, with what is wrong.
 
     An exported graph can be neither cut nor trained, except by ``qat``; the heads of exits are neither cut nor taught with the rest of the model.
 
@@ -87,6 +91,8 @@ def misplaced_steps(places: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
     exited = min((i for i, name in places if name == "early_exit"), default=None)
     certain = {i for i, name in places if name == "quantize"} - {i for i, name in places if name != "quantize"}
     for i, name in places:
+        if name == "input_size" and i > 0:
+            found.append((i, "input_size stands behind steps that would see inputs of another size; accepted: input_size as the first step"))
         if name == "qat" and not any(earlier < i for earlier in certain):
             found.append((i, "qat trains what quantize has made; accepted: a quantize step before it, in every candidate"))
         elif name == "quantize" and trained is not None and i > trained:
@@ -166,6 +172,13 @@ class Recipe:
         if data.get("recipe_version") != RECIPE_VERSION:
             raise UserError(f"{path} has recipe_version {data.get('recipe_version')!r}; accepted: {RECIPE_VERSION}")
         return cls.from_plain(data["recipe"])
+
+    @property
+    def input_size(self) -> InputSize | None:
+        """The step that makes inputs smaller; None where they stay as they are."""
+        from compressors.input_size import InputSize
+
+        return next((step for step in self.steps if isinstance(step, InputSize)), None)
 
     def criteria(self) -> tuple[str, ...]:
         """Scores that planning needs, in order, without duplicates."""

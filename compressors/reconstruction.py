@@ -49,7 +49,7 @@ class Reconstruct(Compressor):
         """A copy with other weights; how far each layer was from the original before and after is logged. See ``Compressor.apply``."""
         if context.data is None or context.teacher is None:
             raise CompressionError(f"{self.name} needs calibration data and the uncompressed model; pass data")
-        student, original = copy.deepcopy(model).to(context.device).eval(), context.teacher.to(context.device).eval()
+        student, original = copy.deepcopy(model).to(context.device).eval(), (context.original or context.teacher).to(context.device).eval()
         layers = list(self._layers(student, original, context.graph))
         for layer in layers:
             before, after = self._fit(layer, student, original, context.data, context.device)

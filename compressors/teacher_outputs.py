@@ -71,4 +71,4 @@ class TeacherOutputs:
         for piece in pieces(len(rows), self._data.batch_size):
             batch = self._data.take("train", rows[piece], view=view).to(self._device)
             with torch.no_grad():
-                yield logits_of(self._teacher(**batch.inputs)).float().cpu().numpy()
+                yield logits_of(self._teacher(**batch.teacher_inputs)).float().cpu().numpy()

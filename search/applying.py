@@ -18,6 +18,7 @@ from search.check import graph_problems
 from search.experiment import Experiment
 from search.lock import LOCK_NAME, RecipeLock
 from search.preparing import Prepared, prepare
+from search.size_traces import size_problems
 from search.space import Space
 from search.stages import StageRunner
 
@@ -81,7 +82,8 @@ def apply_recipe(recipe_path: Path, experiment_path: str | Path, out: Path, over
     _make_folder(out)
     cache = Cache()
     prepared = prepare(experiment, cache, log)
-    problems = graph_problems(Space.from_plain(recipe.to_plain()), prepared.graph)
+    asked = Space.from_plain(recipe.to_plain())
+    problems = graph_problems(asked, prepared.graph) or list(size_problems(asked, prepared.model, prepared.task, prepared.graph, cache))
     if problems:
         raise UserError("\n".join([f"{recipe_path}:", *problems]))
     now = lock_of(prepared, recipe, lock.replicate if lock else 0)

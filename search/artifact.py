@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from compressors.errors import UserError
+from compressors.sizing import Sizing
 from compressors.targets.onnx_stages import STAGES, stage_files
 from evaluators.metric import Estimate
 from search.checksums import ARTIFACT_VERSION, EXAMPLES, METRICS, PROVENANCE, SIGNATURE, corrupted, write_checksums, write_json
@@ -83,6 +84,12 @@ class Artifact:
             return cls(folder, signature["model"], signature, promised, uncompressed, provenance, RecipeLock.load(folder / LOCK_NAME))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{folder} is not an artifact of compareto export: {error}") from error
+
+    @property
+    def sizing(self) -> Sizing | None:
+        """How the data's inputs are made smaller for the model; None where they are not."""
+        described = self.signature["preprocessing"].get("input_size")
+        return None if described is None else Sizing.from_plain(described)
 
     def experiment(self) -> Experiment:
         """The experiment that the model comes from; its data may have moved since.

@@ -87,7 +87,7 @@ def write_artifact(source: ArtifactSource, folder: Path) -> Path:
     if "tokenizer" in task.description:
         tokenizer_of(experiment.data, experiment.model, experiment.folder).save_pretrained(folder / "tokenizer")
     source.recipe.save(folder / "recipe.yaml")
-    lock_of(prepared, source.recipe, source.record.replicate).save(folder / LOCK_NAME)
+    lock_of(prepared.whole, source.recipe, source.record.replicate).save(folder / LOCK_NAME)
     described = {key: _described(experiment, values) for key, values in (("metrics", source.promised), ("uncompressed", source.uncompressed))}
     write_json(folder / METRICS, {"artifact_version": ARTIFACT_VERSION, "split": "report", "main": task.quality[0].name, **described})
     machine = f"{platform.machine()} {platform.system()} {platform.node()}"
@@ -167,7 +167,7 @@ def _examples(source: ArtifactSource, session: Predict) -> tuple[dict[str, NDArr
 
 def varied(task: ArrayTask) -> int:
     """How many examples tell what a model with early exits takes on average: as many as fit into some megabytes."""
-    each = sum(value.nbytes for value in task.prepare(task.raw("report", 0, 1)[0]).values())
+    each = sum(value.nbytes for value in task.model_inputs(task.raw("report", 0, 1)[0]).values())
     return int(np.clip(_VARIED_BYTES // max(each, 1), _EXAMPLES, _VARIED))
 
 
@@ -175,7 +175,7 @@ def _inputs(source: ArtifactSource, count: int) -> tuple[dict[str, NDArray[Any]]
     """Inputs of ``report``: as the model takes them, and as its artifact does."""
     task = source.prepared.task
     raw, _ = task.raw("report", 0, count)
-    prepared = task.prepare(raw)
+    prepared = task.model_inputs(raw)
     if source.raw_images is None:
         return prepared, prepared
     return prepared, {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1) if source.raw_images == "nhwc" else value) for name, value in raw.items()}
@@ -213,13 +213,20 @@ def _signature(source: ArtifactSource, file: str, inputs: dict[str, NDArray[Any]
 
 
 def _preprocessing(task: ArrayTask, raw_images: Layout | None) -> dict[str, Any]:
-    """What is left to do before the model; what the graph does itself is under ``in_graph``."""
+    """What is left to do before the model; what the graph does itself is under ``in_graph``.
+
+    ``shape`` is that of the data; ``input_size`` says how inputs are then made smaller. Texts are cut at once: ``sequence``.
+    """
+    sizing = task.sizing
+    smaller = {} if sizing is None else {"input_size": sizing.to_plain()}
+    if sizing is not None and sizing.kind == "tokens":
+        smaller["sequence"] = min(sizing.size[0], task.description["sequence"])
     if raw_images is None:
-        return dict(task.description)
+        return {**task.description, **smaller}
     shape = task.description["shape"]
     normalisation = {key: task.description[key] for key in ("scale", "mean", "std")}
     left = {"input": task.description["input"], "layout": raw_images, "scale": 1, "mean": [0.0], "std": [1.0]}
-    return {**left, "shape": [*shape[1:], shape[0]] if raw_images == "nhwc" else shape, "in_graph": normalisation}
+    return {**left, "shape": [*shape[1:], shape[0]] if raw_images == "nhwc" else shape, "in_graph": normalisation, **smaller}
 
 
 def _described(experiment: Experiment, values: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:

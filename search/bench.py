@@ -5,7 +5,8 @@ Needs Python 3.9 or later, numpy and the model's runtime, nothing else (ExecuTor
     python bench.py [--threads N] [--seconds S] [--provider cuda]
 
 .onnx and .stages (a model with early exits, one .onnx file a stage) run in onnxruntime, .tflite in ai-edge-litert, .pte in executorch. With --against OTHER
-both models take turns, so that a ratio of their latencies does not depend on what else the machine does. load_ms is from the start of a new process to the
+both models take turns, so that a ratio of their latencies does not depend on what else the machine does; --against-examples are its inputs, where it takes
+others. load_ms is from the start of a new process to the
 first result, Python and the runtime included; peak_memory_bytes is of that process after a few more runs. latency_ms has a mean over the examples, of the
 median of each, where what a run takes depends on its input.
 """
@@ -141,10 +142,10 @@ def first_result(sink: BinaryIO, path: Path, batch: dict[str, Any], threads: int
     write_line(sink, {"peak_memory_bytes": peak_memory_bytes()})
 
 
-def load_figures(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+def load_figures(path: Path, examples: Path, args: argparse.Namespace) -> dict[str, Any]:
     """``load_ms`` (a new process until its first result), ``session_ms`` (of it, opening the model) and ``peak_memory_bytes``."""
     safe = ["-P"] if getattr(sys.flags, "safe_path", False) else []
-    options = ["--model", str(path), "--examples", str(args.examples), "--batch", str(args.batch), "--threads", str(args.threads)]
+    options = ["--model", str(path), "--examples", str(examples), "--batch", str(args.batch), "--threads", str(args.threads)]
     command = [sys.executable, *safe, *COMMAND, *options, "--provider", args.provider, "--first"]
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
@@ -191,12 +192,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """What is printed."""
     inputs, expected = read_examples(args.examples)
     paths = [args.model, *([args.against] if args.against else [])]
-    loads = [{} if args.brief else load_figures(path, args) for path in paths]
+    examples = [args.examples, args.against_examples or args.examples]
+    loads = [{} if args.brief else load_figures(path, examples[i], args) for i, path in enumerate(paths)]
     models = [open_model(path, args.threads, args.provider) for path in paths]
     # Where a model takes longer for some inputs than for others, all models run on all of them.
     count = len(expected) if any(getattr(model, "varies", False) for model in models) else 1
-    batches = [batch_of({name: np.roll(value, -i * args.batch, axis=0) for name, value in inputs.items()}, args.batch) for i in range(count)]
-    times = timed([in_turn(model.run, batches) for model in models], args.seconds, count)
+    given = [inputs, read_examples(args.against_examples)[0] if args.against_examples else inputs]
+    batches = [[batch_of({name: np.roll(value, -i * args.batch, axis=0) for name, value in one.items()}, args.batch) for i in range(count)] for one in given]
+    times = timed([in_turn(model.run, batches[i]) for i, model in enumerate(models)], args.seconds, count)
     document: dict[str, Any] = {
         "model": args.model.name,
         "sha256": hashlib.sha256(args.model.read_bytes()).hexdigest(),
@@ -234,6 +237,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="how long to time (default: 3)")
     parser.add_argument("--provider", default="cpu", help="ONNX Runtime's execution provider, such as cuda or coreml (default: cpu)")
     parser.add_argument("--against", type=Path, help="another model to take turns with")
+    parser.add_argument("--against-examples", type=Path, help="its inputs, where it takes others than the model does")
     parser.add_argument("--brief", action="store_true", help="latency and outputs only: neither load time nor memory")
     parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--first", action="store_true", help=argparse.SUPPRESS)

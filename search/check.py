@@ -11,6 +11,7 @@ from evaluators.devices import device_named
 from search.dimension import spell
 from search.experiment import Experiment
 from search.loading import load_experiment
+from search.size_traces import size_problems
 from search.space import Space
 from search.teachers import teachers_of
 
@@ -25,7 +26,7 @@ def check(experiment: Experiment) -> list[str]:
     """
     loaded = load_experiment(experiment)
     graph = loaded.graph
-    problems = graph_problems(experiment.space, graph)
+    problems = graph_problems(experiment.space, graph) or list(size_problems(experiment.space, loaded.model, loaded.task, graph))
     problems = problems or teachers_of(experiment.space, experiment.model.task, experiment.folder, loaded.model, loaded.task)[1]
     if problems:
         raise UserError("\n".join(problems))

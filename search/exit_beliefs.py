@@ -14,7 +14,7 @@ from compressors.graph.exits import Exits, staged
 from compressors.recipe import Recipe
 from evaluators.exit_rates import ExitRates
 from evaluators.metric import Estimate
-from search.preparing import Prepared
+from search.stages import StageRunner
 
 __all__ = ["ExitBeliefs"]
 
@@ -27,11 +27,11 @@ class ExitBeliefs:
     """Expected costs of candidates with exits, by what earlier trials say of exits at about the same depth with about the same threshold.
 
     Args:
-        prepared: prices them.
+        runner: plans and prices them.
     """
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
+    def __init__(self, runner: StageRunner) -> None:
+        self._runner = runner
         self._seen: list[tuple[float, float, float]] = []
 
     def learn(self, rates: ExitRates) -> None:
@@ -52,22 +52,23 @@ class ExitBeliefs:
         Args:
             edits: of candidates with exits, and their recipes.
         """
-        groups: dict[Exits, list[str]] = {}
-        for key, (edit, _) in edits.items():
+        groups: dict[tuple[Exits, int], list[str]] = {}
+        for key, (edit, recipe) in edits.items():
             assert edit.exits is not None
-            groups.setdefault(edit.exits, []).append(key)
+            groups.setdefault((edit.exits, id(self._runner.at(recipe))), []).append(key)
         found: dict[str, tuple[dict[str, Estimate], dict[str, Estimate]]] = {}
-        for exits, keys in groups.items():
-            shapes = Shapes.concatenate([edits[key][0].shapes(self._graph) for key in keys])
-            believed = self._prepared.costs(shapes, [self.rates(exits, _threshold(edits[key][1])) for key in keys])
+        for (exits, _), keys in groups.items():
+            prepared = self._runner.at(edits[keys[0]][1])
+            shapes = Shapes.concatenate([edits[key][0].shapes(prepared.graph) for key in keys])
+            believed = prepared.costs(shapes, [self.rates(exits, _threshold(edits[key][1])) for key in keys])
             first = ExitRates.of(exits, 0.0, np.zeros(1, dtype=np.int64))
             least = ExitRates(exits, 0.0, tuple(Estimate.exact(e.value) for e in first.reached))
-            found |= dict(zip(keys, zip(believed, self._prepared.costs(shapes, [least] * len(keys)), strict=True), strict=True))
+            found |= dict(zip(keys, zip(believed, prepared.costs(shapes, [least] * len(keys)), strict=True), strict=True))
         return found
 
     @cached_property
     def _graph(self) -> ModelGraph:
-        return self._prepared.graph
+        return self._runner.prepared.graph
 
     def _beyond(self, depth: float, threshold: float) -> float:
         """The share of inputs that are not sure enough at a depth."""

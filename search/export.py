@@ -76,7 +76,7 @@ def export_trial(results: Results, trial: str, out: Path, *, form: str = "onnx",
             for line in changes(results, record, promised, prepared.experiment):
                 log(line)
         log(f"rebuilding {record.id}")
-        model = runner.model(recipe, replicate=record.replicate)
+        model, prepared = runner.model(recipe, replicate=record.replicate), runner.at(recipe)
         count = {} if exits_in(model) is None else {"count": varied(prepared.task)}
         write_raw(partial, prepared.experiment, prepared.task, **count)
         write_promised(partial, prepared.task, model)

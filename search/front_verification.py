@@ -13,6 +13,7 @@ from pathlib import Path
 from compressors.errors import DivergedError, StorageError, TrialError, UnexportableError, UserError
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
+from search.artifact import Artifact
 from search.artifact_files import ArtifactSource, session_of, write_artifact
 from search.cache import Cache
 from search.evidence import write_promised, write_raw
@@ -26,6 +27,7 @@ from search.results import Results
 from search.runtime_process import RuntimeProcess
 from search.stages import StageRunner
 from search.verification import Verification, keeps
+from search.verifying.speed import native_examples
 
 __all__ = ["FrontVerifier"]
 
@@ -138,7 +140,8 @@ class FrontVerifier:
         partial.rename(place)
 
     def _measured(self, results: Results, record: TrialRecord, folder: Path) -> Verification:
-        prepared, recipe = self._prepared, Recipe.from_plain(record.recipe)
+        recipe = Recipe.from_plain(record.recipe)
+        prepared = self._runner.at(recipe)
         promised, uncompressed = (promised_figures(results, r, self._runner) for r in (record, results.uncompressed))
         model = self._runner.model(recipe, replicate=record.replicate)
         folder.mkdir()
@@ -151,7 +154,8 @@ class FrontVerifier:
         with nullcontext(session_of(prepared, path)) if prepared.target.name == "torch" else RuntimeProcess(path) as predict:
             found |= {name: e.value for name, e in prepared.task.metrics(predict, "report").items()}
         reasons = list(self._broken(results, promised, found))
-        latency, slower = self._host.measure(path, promised)
+        native = native_examples(Artifact.load(folder), self._prepared.task, folder.parent)
+        latency, slower = self._host.measure(path, promised, native)
         reasons += slower
         return Verification("regressed" if reasons else "kept", prepared.target.name, "", {**found, **latency}, tuple(reasons))
 

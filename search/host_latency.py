@@ -28,7 +28,7 @@ class HostLatency:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._plain: Path | None = None
 
-    def measure(self, model: Path, promised: Mapping[str, Estimate]) -> tuple[dict[str, float], list[str]]:
+    def measure(self, model: Path, promised: Mapping[str, Estimate], native: Path | None = None) -> tuple[dict[str, float], list[str]]:
         """Milliseconds by metric name, median over processes; and a reason for each that is above the promised interval.
 
         Where the uncompressed model is as far off, something else keeps this machine busy, or it is not as it was when it was calibrated: nobody is to blame.
@@ -36,6 +36,7 @@ class HostLatency:
         Args:
             model: with its examples beside it.
             promised: figures by metric.
+            native: examples of the uncompressed model, where it takes larger inputs.
 
         Raises:
             UnexportableError: the runtime cannot run the model.
@@ -44,7 +45,7 @@ class HostLatency:
         reasons: list[str] = []
         for key, threads in self._devices.items():
             name = f"latency_ms@{key}"
-            own, plain = self._timed(model, threads)
+            own, plain = self._timed(model, threads, native)
             found[name] = own
             expected = self._prepared.costs(self._prepared.graph.baseline())[0][name]
             if own > promised[name].high and plain <= expected.high:
@@ -56,9 +57,10 @@ class HostLatency:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _timed(self, model: Path, threads: int) -> tuple[float, float]:
+    def _timed(self, model: Path, threads: int, native: Path | None) -> tuple[float, float]:
         batch = str(self._prepared.experiment.workload.batch)
         options = ["--against", str(self._uncompressed()), "--batch", batch, "--threads", str(threads), "--seconds", str(_SECONDS)]
+        options += [] if native is None else ["--against-examples", str(native)]
         runs = [bench(model, *options) for _ in range(_PROCESSES)]
         own = [typical(run["latency_ms"]) for run in runs]
         plain = [typical(run["against"]["latency_ms"]) for run in runs]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from compressors.errors import UserError
+from compressors.sizing import Sizing
 from evaluators.devices.names import THIS_HOST
 from search.artifact import BENCH, new_folder
 from search.bench import read_examples
@@ -53,6 +54,10 @@ def export_ladder(results: Results, count: int, out: Path, *, form: str = "onnx"
     records = chosen_rungs(front, latency[0], count)
     if len(records) < 2:
         raise UserError(f"--ladder: the front of {quality[0]} against {latency[0]} has {len(front)} point; accepted: a study with at least 2")
+    sizes_of = {record.id: Sizing.from_plain(size).label if (size := record.candidate.get("input_size")) else "the data's" for record in records}
+    if len(set(sizes_of.values())) > 1:
+        listed = ", ".join(f"{name} {label}" for name, label in sizes_of.items())
+        raise UserError(f"--ladder: its models take inputs of several sizes ({listed}), and a request is prepared once; accepted: points of one input size")
     if len(records) < count:
         log(f"the front has {len(records)} points: the ladder has as many rungs")
     used = results.split("report")

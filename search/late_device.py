@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compressors.errors import UserError
+from compressors.graph.model_graph import ModelGraph
 from compressors.graph.shapes import Shapes
 from compressors.graph.stored import read_graph
+from compressors.sizing import Sizing
 from evaluators.devices import resolve_device
 from evaluators.devices.expected import expected_costs
 from evaluators.exit_rates import ExitRates
 from evaluators.metric import Estimate
 from search.device_costs import in_blocks, study_device
-from search.study_files import GRAPH
+from search.study_files import GRAPH, GRAPHS
 
 if TYPE_CHECKING:
     from search.record import TrialRecord
     from search.results import Results
 
-__all__ = ["priced", "rates_of", "shapes_of"]
+__all__ = ["priced", "rates_of", "shapes_of", "size_of"]
 
 
 def priced(results: Results, device: str) -> Results:
@@ -49,15 +53,30 @@ def priced(results: Results, device: str) -> Results:
     model = study_device(key, experiment.target, experiment.workload.requests_per_hour)
     graph = read_graph(path.read_bytes(), str(path))
 
-    def price(block: Shapes, rates: Sequence[ExitRates] | None) -> list[dict[str, Estimate]]:
-        found = expected_costs(model, graph, block, rates) if rates else model.cost(graph, block)
+    def price(traced: ModelGraph, block: Shapes, rates: Sequence[ExitRates] | None) -> list[dict[str, Estimate]]:
+        found = expected_costs(model, traced, block, rates) if rates else model.cost(traced, block)
         return [{f"{name}@{key}": values.estimate(i) for name, values in found.items()} for i in range(len(block))]
 
-    rows = in_blocks(shapes_of(records), rates_of(records), price) if records else []
-    costs = {r.id: row for r, row in zip(records, rows, strict=True)}
+    costs: dict[str, dict[str, Estimate]] = {}
+    for label in dict.fromkeys(map(size_of, records)):
+        some = [r for r in records if size_of(r) == label]
+        traced = graph if label is None else _graph_at(path.parent / GRAPHS / f"{label}.json", results.name, key)
+        costs |= {r.id: row for r, row in zip(some, in_blocks(shapes_of(some), rates_of(some), partial(price, traced)), strict=True)}
     everything = tuple(dataclasses.replace(r, metrics={**r.metrics, **costs[r.id]}) if r.id in costs else r for r in results.records)
     limits = {**results.memory_bytes, key: model.memory_bytes}
     return dataclasses.replace(results, experiment=experiment.on(key), records=everything, memory_bytes=limits)
+
+
+def size_of(record: TrialRecord) -> str | None:
+    """Of a record's inputs, such as ``24x24``; None where it is the data's."""
+    size = record.candidate.get("input_size")
+    return None if size is None else Sizing.from_plain(size).label
+
+
+def _graph_at(path: Path, study: str, key: str) -> ModelGraph:
+    if not path.is_file():
+        raise UserError(f"study {study!r} cannot be priced on {key}: {path} is missing, the model at the input size of some of its trials")
+    return read_graph(path.read_bytes(), str(path))
 
 
 def shapes_of(records: Sequence[TrialRecord]) -> Shapes:

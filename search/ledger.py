@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
@@ -22,7 +22,7 @@ from search.experiment import Experiment
 from search.job import Job, read_job
 from search.mirror import Mirror
 from search.record import TrialRecord
-from search.study_files import EXPERIMENT, GRAPH, RECORDS, REPLICATES, REPORTS, STUDY, VERIFIED, read_records
+from search.study_files import EXPERIMENT, GRAPH, GRAPHS, RECORDS, REPLICATES, REPORTS, STUDY, VERIFIED, read_records
 from search.verification import Verification
 from search.yaml_text import read_yaml
 
@@ -172,6 +172,11 @@ class Ledger:
             self._write(GRAPH, graph)
             self._write(STUDY, json.dumps(dict(identity), indent=1, sort_keys=True))
 
+    def keep_graph(self, label: str, graph: Callable[[], str]) -> None:
+        """Write the traced model at another size of inputs, unless it is there."""
+        if not (self.folder / GRAPHS / f"{label}.json").is_file():
+            self._write(f"{GRAPHS}/{label}.json", graph())
+
     def verify(self, trial: str, verification: Verification) -> None:
         """Write what a point's artifact was found to be; replaces what was found before the point changed."""
         self._write(f"{VERIFIED}/{trial}.json", verification.to_json())
@@ -206,7 +211,7 @@ def _begun(mirror: Mirror | None) -> Iterator[None]:
 
 def _without_record(folder: Path) -> bool:
     """Whether it is a study's folder, with nothing of anybody else's in it, in which no trial has ended."""
-    if not folder.is_dir() or any(path.name not in (EXPERIMENT, GRAPH, STUDY, RECORDS, REPORTS, _PENDING, _LEASE) for path in folder.iterdir()):
+    if not folder.is_dir() or any(path.name not in (EXPERIMENT, GRAPH, GRAPHS, STUDY, RECORDS, REPORTS, _PENDING, _LEASE) for path in folder.iterdir()):
         return False
     return not any((folder / RECORDS).glob("*.json"))
 

@@ -16,7 +16,7 @@ from compressors.errors import UserError, near_miss
 from search.bench import OPENERS, open_model
 from search.checksums import LADDER, SIGNATURE, corrupted
 from search.ladder_run import Ladder, size_of
-from search.raw_inputs import raw_inputs_of
+from search.raw_inputs import made_smaller, raw_inputs_of
 
 __all__ = ["LadderPredictor", "Predictor", "load_artifact", "require_runtime"]
 
@@ -150,6 +150,8 @@ class Predictor:
         if missing:
             raise UserError(f"the input {missing[0]!r} is missing; the model takes {', '.join(wanted)}")
         prepared = {name: np.ascontiguousarray(inputs[name], dtype=described["dtype"]) for name, described in wanted.items()}
+        if "in_graph" not in self.signature["preprocessing"]:
+            prepared = made_smaller(self.signature, prepared)
         for name, value in prepared.items():
             shape = wanted[name]["shape"]
             if value.ndim != len(shape) or not len(value) or any(isinstance(n, int) and n != m for n, m in zip(shape, value.shape, strict=False)):

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from compressors.sizing import Sizing
 from evaluators.metric import Estimate
 from search.experiment import Experiment
 from search.figures import figure, interval
@@ -106,6 +107,11 @@ predict({example})  # a dict: {keys}
 
 def _preparing(signature: Mapping[str, Any]) -> str:
     described = signature["preprocessing"]
+    if "input_size" in described and "tokenizer" not in described:
+        sizing = Sizing.from_plain(described["input_size"])
+        rest = {name: value for name, value in described.items() if name != "input_size"}
+        done = "resized (bilinear, antialiased)" if sizing.how == "resize" else "cropped to its middle"
+        return f"{_preparing({**signature, 'preprocessing': rest})}, then {done} to {sizing.label}"
     if "tokenizer" in described:
         return "the tokenizer in `tokenizer/`, padded or cut to the sequence"
     if "mean" not in described:

@@ -31,6 +31,7 @@ from search.device_costs import in_blocks, study_device
 from search.experiment import Experiment
 from search.loading import load_experiment
 from search.lock import installed_versions
+from search.size_traces import size_problems
 from search.teachers import Teacher, teachers_of
 
 __all__ = ["Prepared", "prepare", "state_key"]
@@ -45,6 +46,8 @@ class Prepared:
         model_key, data_key: fingerprints.
         devices: by full key.
         teachers: that steps name, see ``search.teachers``.
+        native: what this was made from, where inputs were made smaller (``input_size``, see ``search.sized``): model, task and graph are of the smaller size,
+            and so are costs and keys; None where inputs have the data's size.
     """
 
     experiment: Experiment
@@ -57,6 +60,12 @@ class Prepared:
     data_key: str
     versions: Mapping[str, str]
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
+    native: Prepared | None = None
+
+    @property
+    def whole(self) -> Prepared:
+        """At the data's size."""
+        return self.native or self
 
     @property
     def model_name(self) -> str:
@@ -124,6 +133,7 @@ def prepare(experiment: Experiment, cache: Cache, log: Callable[[str], None]) ->
         warnings.simplefilter("ignore")
         loaded = load_experiment(experiment)
     problems = graph_problems(experiment.space, loaded.graph)
+    problems = problems or list(size_problems(experiment.space, loaded.model, loaded.task, loaded.graph, cache))
     if problems:
         raise UserError("\n".join(problems))
     task = loaded.task

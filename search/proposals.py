@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compressors.compressor import GraphEdit
 from compressors.errors import TrialError
-from compressors.graph import Shapes
+from compressors.graph import ModelGraph, Shapes
 from compressors.recipe import Recipe, step_class
 from evaluators.exit_rates import ExitRates
 from evaluators.metric import Estimate, Metric
@@ -22,6 +22,7 @@ from search.algorithms.screening import Screened
 from search.box import Box, axis
 from search.exit_beliefs import ExitBeliefs
 from search.experiment import Experiment
+from search.preparing import Prepared
 from search.record import TrialRecord
 from search.stages import StageRunner, last_trained
 
@@ -60,7 +61,7 @@ class Proposals:
         self._search = Screened(self._algorithm, spec.algorithm, experiment.space, self._is_new, self._fits, spec.seed)
         self._tried: set[str] = set()
         self._planned: dict[str, dict[str, Estimate] | None] = {}
-        self._beliefs = ExitBeliefs(runner.prepared)
+        self._beliefs = ExitBeliefs(runner)
 
     def next(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """A point and its plain recipe; None where nothing new that is feasible can be found."""
@@ -110,6 +111,10 @@ class Proposals:
         name, _ = self.quality
         costs = [float(np.mean([axis(metric, np.array([metrics[n].value])) for n, metric in group])) for group in self._cost_groups]
         return costs, self.sign * (metrics[name].value if observed is None else observed[name])
+
+    def graph(self, record: TrialRecord) -> ModelGraph:
+        """That a record's costs are of: the trace at the size of its inputs."""
+        return self._runner.at(Recipe.from_plain(record.recipe)).graph
 
     @property
     def quality(self) -> tuple[str, Metric]:
@@ -181,21 +186,25 @@ class Proposals:
         keys = [point_key({name: value for name, value in values.items() if name not in self._free}) for values in points]
         known = {key: self._planned[key] for key in keys if key in self._planned}
         new = {key: values for key, values in zip(keys, points, strict=True) if key not in known}
-        shapes: dict[str, Shapes] = {}
+        # Graphs of other sizes of inputs have other axes: candidates are priced together where they have one.
+        shapes: dict[int, dict[str, Shapes]] = {}
+        sizes: dict[int, Prepared] = {}
         exiting: dict[str, tuple[GraphEdit, Recipe]] = {}
-        prepared = self._runner.prepared
         for key, values in new.items():
             recipe = self._experiment.space.recipe(values)
             try:
-                edits = self._runner.plan(recipe)
+                edits, prepared = self._runner.plan(recipe), self._runner.at(recipe)
             except TrialError:
                 continue
             edit = edits[-1] if edits else GraphEdit.identity(prepared.graph)
             if edit.exits is not None:
                 exiting[key] = edit, recipe
             else:
-                shapes[key] = edit.shapes(prepared.graph)
-        costs = dict(zip(shapes, prepared.costs(Shapes.concatenate(list(shapes.values()))) if shapes else [], strict=True))
+                sizes[id(prepared)] = prepared
+                shapes.setdefault(id(prepared), {})[key] = edit.shapes(prepared.graph)
+        costs: dict[str, dict[str, Estimate]] = {}
+        for size, rows in shapes.items():
+            costs |= dict(zip(rows, sizes[size].costs(Shapes.concatenate(list(rows.values()))), strict=True))
         found = {key: costs[key] if key in costs and self._feasible(costs[key]) else None for key in new}
         # Only what exits cannot cost is refused: what they do is seen when they are trained.
         found |= {key: believed if self._feasible(least) else None for key, (believed, least) in self._beliefs.priced(exiting).items()}

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressors.errors import UserError
+from compressors.sizing import Sizing
 from evaluators.images import decode_image, normalised
 
-__all__ = ["RawArrays", "RawImages", "RawTexts", "raw_inputs_of"]
+__all__ = ["RawArrays", "RawImages", "RawTexts", "made_smaller", "native_signature", "raw_inputs_of"]
 
 
 class RawImages:
@@ -30,6 +31,7 @@ class RawImages:
         self._last = self._described.get("layout") == "nhwc"
         shape = [int(n) for n in self._described["shape"]]
         self._channels, self._height, self._width = (shape[2], *shape[:2]) if self._last else shape
+        self._sizing = _sizing(signature)
 
     def __call__(self, images: Sequence[Any]) -> dict[str, NDArray[Any]]:
         """PIL images, uint8 arrays (``[height, width]`` or ``[height, width, 3]``), encoded bytes or paths.
@@ -39,8 +41,12 @@ class RawImages:
         """
         pixels = np.stack([self._one(i, image) for i, image in enumerate(images)])
         if self._dtype == "uint8":
+            if self._sizing is not None:
+                (sized,) = self._sizing.of({self.name: pixels.astype(np.float32)}).values()
+                pixels = np.clip(np.rint(sized), 0, 255).astype(np.uint8)
             return {self.name: np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)) if self._last else pixels}
-        return {self.name: normalised(pixels, self._described["mean"], self._described["std"]).astype(self._dtype)}
+        inputs = {self.name: normalised(pixels, self._described["mean"], self._described["std"]).astype(self._dtype)}
+        return inputs if self._sizing is None else self._sizing.of(inputs)
 
     def _one(self, i: int, image: Any) -> NDArray[np.uint8]:
         if isinstance(image, np.ndarray) and image.dtype != np.uint8:
@@ -110,12 +116,14 @@ class RawArrays:
     """Series and recordings: lists of numbers.
 
     Args:
-        signature: of the artifact.
+        signature: of the artifact. Where its model takes shorter ones than the data has, they are made shorter.
     """
 
     def __init__(self, signature: Mapping[str, Any]) -> None:
         self.name, described = next(iter(signature["inputs"].items()))
-        self._dtype, self._shape = described["dtype"], [int(n) for n in described["shape"][1:]]
+        self._sizing = _sizing(signature)
+        shape = described["shape"][1:] if self._sizing is None else signature["preprocessing"]["shape"]
+        self._dtype, self._shape = described["dtype"], [int(n) for n in shape]
 
     def __call__(self, series: Sequence[Any]) -> dict[str, NDArray[Any]]:
         """Arrays of the shape that the model takes.
@@ -132,13 +140,45 @@ class RawArrays:
             if list(array.shape) != self._shape:
                 raise UserError(f"series {i} has the shape {list(array.shape)}; accepted: {self._shape}")
             found.append(array)
-        return {self.name: np.stack(found)}
+        inputs = {self.name: np.stack(found)}
+        return inputs if self._sizing is None else self._sizing.of(inputs)
 
 
 def raw_inputs_of(folder: Path, signature: Mapping[str, Any]) -> RawImages | RawTexts | RawArrays:
     """What prepares the raw inputs of an artifact."""
     described = signature["preprocessing"]
     return RawTexts(folder, signature) if "tokenizer" in described else RawImages(signature) if "mean" in described else RawArrays(signature)
+
+
+def native_signature(signature: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for the model at the data's size, before ``input_size``: what the uncompressed one takes."""
+    sizing = _sizing(signature)
+    if sizing is None:
+        return dict(signature)
+    described = {name: value for name, value in signature["preprocessing"].items() if name != "input_size"}
+    if sizing.kind == "tokens":
+        described["sequence"] = sizing.native[0]
+    inputs = {name: {**described, "shape": _native_shape(signature, sizing, described["shape"])} for name, described in signature["inputs"].items()}
+    return {**signature, "preprocessing": described, "inputs": inputs}
+
+
+def made_smaller(signature: Mapping[str, Any], inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Model inputs that have the size of the data, as the artifact's model takes them; others stay as they are."""
+    sizing = _sizing(signature)
+    native = native_signature(signature)["inputs"]
+    if sizing is None or any(name not in inputs or list(inputs[name].shape[1:]) != described["shape"][1:] for name, described in native.items()):
+        return dict(inputs)
+    return sizing.of(inputs)
+
+
+def _native_shape(signature: Mapping[str, Any], sizing: Sizing, shape: list[Any]) -> list[Any]:
+    first = 1 if sizing.kind != "image" or signature["preprocessing"].get("layout") == "nhwc" else 2
+    return [*shape[:first], *(n if isinstance(m, int) else m for n, m in zip(sizing.native, shape[first:], strict=False)), *shape[first + len(sizing.native) :]]
+
+
+def _sizing(signature: Mapping[str, Any]) -> Sizing | None:
+    described = signature["preprocessing"].get("input_size")
+    return None if described is None else Sizing.from_plain(described)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from compressors.graph.stored import graph_json
 from compressors.recipe import Recipe
+from compressors.sizing import Sizing
 from search.ahead import Ahead
 from search.budget import Budget
 from search.figures import figure
@@ -86,6 +88,8 @@ class Search:
     def ended(self, record: TrialRecord) -> None:
         """A trial has its terminal record."""
         self._running.pop(record.id, None)
+        if "input_size" in record.candidate:
+            self._ledger.keep_graph(Sizing.from_plain(record.candidate["input_size"]).label, lambda: graph_json(self._proposals.graph(record)))
         self._ledger.finish(record)
         self._budget.add(record)
         self._here += 1

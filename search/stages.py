@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from compressors.checkpoint import CHECKPOINT_VERSION
 from compressors.compressor import GraphEdit
 from compressors.context import Context
 from compressors.errors import DivergedError, OutOfMemoryError
 from compressors.graph import Shapes
 from compressors.graph.exit_heads import exits_in
 from compressors.graph.exits import Exits
-from compressors.graph.surgery import STRUCTURE_VERSION
 from compressors.recipe import Recipe
 from compressors.scoring import depends_on_target, scores_of
 from compressors.teacher_outputs import OutputStore
@@ -39,13 +37,14 @@ from search.failure_memory import FailureMemory, memory_ran_out
 from search.peak_memory import PeakMemory
 from search.preparing import Prepared, state_key
 from search.record import StageRecord
+from search.sized import Sized
+from search.stage_keys import goes_on, last_trained, root_key
 from search.stored_model import read_model, structure_of, write_model
 from search.stored_outputs import StoredOutputs
 from search.teachers import Teacher, load_teacher, teacher_name
 
 __all__ = ["Outcome", "StageRunner", "goes_on", "last_trained"]
 
-_STAGES_VERSION = 2
 _EVALUATION_VERSION = 3
 _STRUCTURE, _METRICS, _EXAMPLES, _TRAINING, _EXITS, _MEMORY = (
     "structure.json",
@@ -67,7 +66,8 @@ class Outcome:
         widths: units before and after, by axis, where they changed.
         logs: training lines.
         bounds: what bounds its kernels on each device.
-        candidate: widths and bits of the model that was made; ``exits`` where it has early ones: where, and how many inputs reach each stage.
+        candidate: widths and bits of the model that was made; ``exits`` where it has early ones: where, and how many inputs reach each stage; ``input_size``
+            where its inputs are smaller than the data's.
         examples: on ``report``, the main metric's contribution of each example, packed.
     """
 
@@ -103,17 +103,27 @@ class StageRunner:
         self._failures = FailureMemory(cache, prepared.versions, prepared.model_name)
         self._teachers = dict(prepared.teachers)
         self._baseline_score: float | None = None
+        self._sized = Sized(prepared, cache)
         self.outputs: OutputStore | None = StoredOutputs(prepared, cache, self.device.type, lambda spec: self._teacher(spec).fingerprint, self._line)
 
+    def at(self, recipe: Recipe) -> Prepared:
+        """What a recipe runs on and is priced by: ``prepared``, or the same for smaller inputs.
+
+        Raises:
+            CompressionError: inputs of that size cannot be.
+        """
+        return self._sized.of(recipe)
+
     def plan(self, recipe: Recipe) -> tuple[GraphEdit, ...]:
-        """The accumulated edits of a recipe. Scores are computed (or loaded) on the way.
+        """The accumulated edits of a recipe, of the graph of ``at``. Scores are computed (or loaded) on the way, those of the model at the data's size.
 
         Raises:
             CompressionError: the recipe cannot be applied to this model.
         """
+        graph = self.at(recipe).graph
         for criterion in recipe.criteria():
             self.score(criterion)
-        return recipe.plan(self.prepared.graph, self._scores)
+        return recipe.plan(graph, self._scores)
 
     def score(self, criterion: str) -> Mapping[str, NDArray[np.float64]]:
         """One of the scores that recipes are planned on, from the cache where it was computed before."""
@@ -123,8 +133,8 @@ class StageRunner:
 
     def price(self, recipe: Recipe) -> dict[str, Estimate]:
         """Exact and predicted metrics, without building the model."""
-        edits = self.plan(recipe)
-        return self.prepared.cost(edits[-1] if edits else GraphEdit.identity(self.prepared.graph))
+        edits, prepared = self.plan(recipe), self.at(recipe)
+        return prepared.cost(edits[-1] if edits else GraphEdit.identity(prepared.graph))
 
     def run(self, recipe: Recipe, *, replicate: int = 0, budget: float = 1.0, after: float = 0.0, split: str = "search") -> Outcome:
         """Compress and evaluate.
@@ -163,17 +173,20 @@ class StageRunner:
 
     def _run(self, recipe: Recipe, replicate: int, budget: float, after: float, split: str) -> Outcome:
         self._stages, self._logs = [], []
-        graph = self.prepared.graph
+        prepared = self.at(recipe)
+        graph = prepared.graph
         edits = self.plan(recipe)
         keys = self._keys(recipe, replicate, budget)
         evaluation = self._evaluation_key(recipe, keys, split)
         values, structure, examples, rates = self._evaluated(recipe, edits, keys, evaluation, replicate, budget, after, split)
         final = (edits[-1] if edits else GraphEdit.identity(graph)).as_made(structure)
         widths = {a.name: (a.size, len(final.kept[a.name])) for a in graph.axes if a.name in final.kept and len(final.kept[a.name]) != a.size}
-        metrics, candidate = {**self.prepared.cost(final, rates), **values}, Candidate.of(final.shapes(graph)).model_dump(mode="json")
+        metrics, candidate = {**prepared.cost(final, rates), **values}, Candidate.of(final.shapes(graph)).model_dump(mode="json")
         if rates is not None:
             candidate["exits"] = rates.to_plain()
-        return Outcome(metrics, tuple(self._stages), widths, tuple(self._logs), self.prepared.bounds(final), candidate, examples)
+        if prepared.task.sizing is not None:
+            candidate["input_size"] = prepared.task.sizing.to_plain()
+        return Outcome(metrics, tuple(self._stages), widths, tuple(self._logs), prepared.bounds(final), candidate, examples)
 
     def _evaluated(
         self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], evaluation: str, replicate: int, budget: float, after: float, split: str
@@ -189,7 +202,7 @@ class StageRunner:
                 model = self._build(recipe, edits, keys, replicate, budget, after)
                 started = time.monotonic()
                 with self._failures.remembering("evaluate", evaluation):
-                    (values, examples, rates), structure = self._evaluate(model, split), structure_of(model)
+                    (values, examples, rates), structure = self._evaluate(model, self.at(recipe), split), structure_of(model)
 
                 def write(folder: Path) -> None:
                     _write_json(folder / _METRICS, {k: v.to_plain() for k, v in values.items()})
@@ -226,17 +239,12 @@ class StageRunner:
 
     def shapes(self, recipe: Recipe, model: nn.Module) -> Shapes:
         """Of the model that a recipe has made, one row."""
-        edits = self.plan(recipe)
-        return (edits[-1] if edits else GraphEdit.identity(self.prepared.graph)).as_made(structure_of(model)).shapes(self.prepared.graph)
-
-    def _root(self) -> str:
-        p = self.prepared
-        layout = (_STAGES_VERSION, CHECKPOINT_VERSION, STRUCTURE_VERSION, p.graph.fingerprint)
-        return state_key("model", *layout, p.model_key, p.data_key, p.versions["torch"], p.versions.get("torchao", ""), self.device.type, "float32")
+        edits, graph = self.plan(recipe), self.at(recipe).graph
+        return (edits[-1] if edits else GraphEdit.identity(graph)).as_made(structure_of(model)).shapes(graph)
 
     def _keys(self, recipe: Recipe, replicate: int, budget: float) -> list[str]:
         keys: list[str] = []
-        parent, runtime = self._root(), ""
+        parent, runtime = root_key(self.at(recipe), self.device.type), ""
         last = last_trained(recipe)
         for i, step in enumerate(recipe.steps):
             # A live model is the same for every runtime: what one has trained, another only quantizes.
@@ -257,12 +265,14 @@ class StageRunner:
     def _evaluation_key(self, recipe: Recipe, keys: list[str], split: str) -> str:
         # What only decides how the finished model is run is no part of what made it.
         late = [(step.name, sorted(config.items())) for step in recipe.steps if (config := step.split_config()[1])]
-        return state_key("evaluate", _EVALUATION_VERSION, keys[-1] if keys else self._root(), split, self.prepared.data_key, *late)
+        p = self.at(recipe)
+        return state_key("evaluate", _EVALUATION_VERSION, keys[-1] if keys else root_key(p, self.device.type), split, p.data_key, *late)
 
-    def _context(self, key: str, budget: float) -> Context:
-        p = self.prepared
+    def _context(self, p: Prepared, key: str, budget: float) -> Context:
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        context = Context(p.task, p.model, p.graph, p.task.example_inputs, p.target, seed, budget, self.device, self._line)
+        context = Context(p.task, p.whole.model, p.graph, p.task.example_inputs, p.target, seed, budget, self.device, self._line)
+        if p.native is not None:
+            context = replace(context, sizing=p.task.sizing, native_inputs=p.native.task.example_inputs, original=p.model)
         return replace(context, teachers=lambda spec: self._teacher(spec).model, outputs=self.outputs, baseline=self._baseline)
 
     def _baseline(self) -> float:
@@ -284,7 +294,7 @@ class StageRunner:
 
     def _score(self, criterion: str) -> Mapping[str, NDArray[np.float64]]:
         p = self.prepared
-        key = state_key("score", self._root(), criterion, *([p.target.name] if depends_on_target(criterion) else []))
+        key = state_key("score", root_key(p, self.device.type), criterion, *([p.target.name] if depends_on_target(criterion) else []))
         started = time.monotonic()
         with self.cache.computing(key):
             found = self.cache.get(key)
@@ -300,17 +310,18 @@ class StageRunner:
         return values
 
     def _build(self, recipe: Recipe, edits: tuple[GraphEdit, ...], keys: list[str], replicate: int, budget: float, after: float = 0.0) -> nn.Module:
+        p = self.at(recipe)
         model, first = self._longest_prefix(recipe, keys)
-        edit = edits[first - 1].as_made(structure_of(model)) if first else GraphEdit.identity(self.prepared.graph)
+        edit = edits[first - 1].as_made(structure_of(model)) if first else GraphEdit.identity(p.graph)
         # A part of a schedule is the beginning of the whole: seeds are those of the full budget.
         seeds, last = self._keys(recipe, replicate, 1.0), last_trained(recipe)
         part = self._keys(recipe, replicate, after)[last] if after and last >= 0 else None
         for i, step, key in list(zip(range(len(keys)), recipe.steps, keys, strict=True))[first:]:
             started = time.monotonic()
-            context = self._context(seeds[i], budget if i == last else 1.0)
+            context = self._context(p, seeds[i], budget if i == last else 1.0)
             with self._failures.remembering(step.name, key):
                 # What earlier steps have really made decides, not what they were planned to make.
-                edit = step.plan(self.prepared.graph, self._scores, edit)
+                edit = step.plan(p.graph, self._scores, edit)
                 if step.name == "quantize":
                     # Its observers and the evaluation that follows are one stage: `evaluate`, whose result is what is kept.
                     model = step.apply(model, edit, context)
@@ -319,13 +330,13 @@ class StageRunner:
             with self.cache.computing(key):
                 found = self.cache.get(key)
                 if found is not None:
-                    model = read_model(found, self.prepared)
+                    model = read_model(found, p)
                 else:
                     # Whoever has just been waited for may have failed.
                     self._fail_again(step.name, key)
                     begun = self.cache.get(part) if part is not None and i == last else None
                     if begun is not None:
-                        model, context = read_model(begun, self.prepared), replace(context, begun=load_file(begun / _TRAINING))
+                        model, context = read_model(begun, p), replace(context, begun=load_file(begun / _TRAINING))
                     kept: list[dict[str, Tensor]] = []
                     if i == last and budget < 1 and step.resumable:
                         context = replace(context, keep=kept.append)
@@ -345,13 +356,13 @@ class StageRunner:
             started = time.monotonic()
             found = self.cache.get(keys[i])
             if found is not None:
-                model = read_model(found, self.prepared)
+                model = read_model(found, self.at(recipe))
                 before = [(s.name, k) for s, k in zip(recipe.steps[:i], keys[:i], strict=True) if s.name != "quantize"]
                 self._stages += [StageRecord(name, k, cached=True, seconds=0.0, peak_memory_bytes=self._peak(k)) for name, k in before]
                 seconds = time.monotonic() - started
                 self._stages.append(StageRecord(recipe.steps[i].name, keys[i], cached=True, seconds=seconds, peak_memory_bytes=self._peak(keys[i])))
                 return model, i + 1
-        return self.prepared.model, 0
+        return self.at(recipe).model, 0
 
     def _peak(self, key: str) -> int | None:
         """Memory that a training stage took when it was computed."""
@@ -359,8 +370,8 @@ class StageRunner:
         path = None if found is None else found / _MEMORY
         return int(json.loads(path.read_text())) if path is not None and path.is_file() else None
 
-    def _evaluate(self, model: nn.Module, split: str) -> tuple[dict[str, Estimate], dict[str, str], ExitRates | None]:
-        task = self.prepared.task
+    def _evaluate(self, model: nn.Module, prepared: Prepared, split: str) -> tuple[dict[str, Estimate], dict[str, str], ExitRates | None]:
+        task = prepared.task
         predict = StageRecorder(module_predict(model))
         examples = task.per_example(predict, split)
         values = task.summarise(examples)
@@ -371,17 +382,6 @@ class StageRunner:
         found = Exits.from_plain(exits)
         rates = None if exits is None or found is None or predict.stages is None else ExitRates.of(found, exits["threshold"], predict.stages)
         return values, pack(examples[task.quality[0].name]) if split == "report" else {}, rates
-
-
-def last_trained(recipe: Recipe) -> int:
-    """Position of the step that a part of the budget shortens; -1 where nothing is trained."""
-    return max((i for i, step in enumerate(recipe.steps) if step.stochastic), default=-1)
-
-
-def goes_on(recipe: Recipe) -> bool:
-    """Whether the step that a part of the budget shortens can go on from there."""
-    last = last_trained(recipe)
-    return last >= 0 and recipe.steps[last].resumable
 
 
 def _write(model: nn.Module, kept: Sequence[Mapping[str, Tensor]], peak: int | None, folder: Path) -> None:

@@ -151,8 +151,8 @@ class Study:
             ledger.describe(identity_of(prepared), graph_json(prepared.graph))
             if self._replay is not None:
                 require_same_model(find_study(self._replay, self._storage), prepared, "--replay")
-            taken = list(adopted(self._source, self._storage, prepared, progress.line)) if self._source is not None else []
             runner = StageRunner(prepared, cache)
+            taken = list(adopted(self._source, self._storage, prepared, progress.line, runner.at)) if self._source is not None else []
             memory = trial_memory(prepared)
             asked = trial_resources(spec, nodes, memory.own, memory.gpu)
             pool = Pool(prepared, cache, spec.workers or asked.room(nodes), asked, identity() if self._address else None)

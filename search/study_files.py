@@ -17,6 +17,7 @@ __all__ = [
     "ARTIFACTS",
     "EXPERIMENT",
     "GRAPH",
+    "GRAPHS",
     "RECORDS",
     "REPLICATES",
     "REPORTS",
@@ -38,6 +39,8 @@ VERIFIED = "verified"
 ARTIFACTS = "artifacts"
 REPLICATES = "replicates"
 GRAPH = "graph.json"
+GRAPHS = "graphs"
+"""The traced model at other sizes of inputs than the data's."""
 STUDY = "study.json"
 
 

@@ -18,9 +18,9 @@ from search.experiment import Experiment
 from search.load_artifact import require_runtime
 from search.runtime_process import bench
 from search.verifying.no_speed_up import reasons
-from search.verifying.quality import byte_checks, output_check, quality_checks, unchecked_quality
+from search.verifying.quality import byte_checks, output_check, quality_checks, sized, unchecked_quality
 from search.verifying.report import Check, Report, Verdict
-from search.verifying.speed import Timing, speed_checks, uncompressed_file
+from search.verifying.speed import Timing, native_examples, speed_checks, uncompressed_file
 
 __all__ = ["Check", "Report", "Verdict", "verify"]
 
@@ -78,9 +78,14 @@ def verify(
         with tempfile.TemporaryDirectory() as temporary:
             experiment, task, why = _reached(artifact)
             log("quality on report")
-            checks += unchecked_quality(artifact, f"not checked, {why}") if task is None or why else quality_checks(artifact, task, threads, provider)
+            checks += (
+                unchecked_quality(artifact, f"not checked, {why}")
+                if task is None or why
+                else quality_checks(artifact, sized(artifact, task), threads, provider)
+            )
             plain, why = _uncompressed(artifact, experiment, task, Path(temporary), why)
-            alone, from_raw, ratio = speed_checks(artifact, timing, plain, why, log)
+            native = native_examples(artifact, task, Path(temporary)) if plain is not None and task is not None else None
+            alone, from_raw, ratio = speed_checks(artifact, timing, plain, why, log, native)
             checks += [*alone, *from_raw]
             if plain is not None and ratio is not None and ratio > _SPEED_UP:
                 slow = [f"latency is {ratio:.2f}x that of the uncompressed model on this machine", *_why(artifact, plain, runtime)]

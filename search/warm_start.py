@@ -10,6 +10,8 @@ from typing import Any
 
 from compressors.errors import UserError
 from compressors.graph import ModelGraph
+from compressors.recipe import Recipe
+from evaluators.metric import Estimate
 from search.experiment import Experiment
 from search.late_device import rates_of, shapes_of
 from search.preparing import Prepared
@@ -63,12 +65,14 @@ def require_same_model(folder: Path, prepared: Prepared, asked: str) -> None:
         raise UserError(f"{asked}: study {folder.name!r} is of something else: {differ}; its trials say nothing here")
 
 
-def adopted(study: str, storage: str | Path, prepared: Prepared, line: Callable[[str], None]) -> Iterator[TrialRecord]:
+def adopted(
+    study: str, storage: str | Path, prepared: Prepared, line: Callable[[str], None], at: Callable[[Recipe], Prepared] | None = None
+) -> Iterator[TrialRecord]:
     """The trials of another study as records of this one, in order: ``STUDY.ID``.
 
     Those that were proposed there, ended well and were trained to the end. Quality is what was measured there on ``search``, also where its seed was another;
     costs are of this experiment's devices. ``values`` is the point of this experiment's space, empty where it has none. Recipes that quantize count only where
-    the runtimes are the same, whose numerics they are of.
+    the runtimes are the same, whose numerics they are of. ``at`` is what a recipe is priced by, where that depends on its input size.
 
     Raises:
         UserError: no such study, one of another model or other data, or one without any trial to take over.
@@ -77,13 +81,19 @@ def adopted(study: str, storage: str | Path, prepared: Prepared, line: Callable[
     require_same_model(folder, prepared, "--from")
     theirs = Experiment.frozen(folder / EXPERIMENT)
     records = [r for r in read_records(folder) if r.status == "ok" and r.baseline is None and r.rung >= 1 and r.replicate == 0]
-    usable = [r for r in records if _fits(r, prepared.graph) and (theirs.target == prepared.experiment.target or not _quantizes(r))]
+    by_id = {r.id: prepared if at is None else at(Recipe.from_plain(r.recipe)) for r in records}
+    usable = [r for r in records if _fits(r, by_id[r.id].graph) and (theirs.target == prepared.experiment.target or not _quantizes(r))]
     if not usable:
         what = f"{len(records)} of another runtime's numerics, {theirs.target}" if records else "none has ended well"
         raise UserError(f"--from: study {folder.name!r} has no trial to take over ({what})")
     quality = {m.name for m in prepared.task.quality}
     inside = 0
-    for record, costs in zip(usable, prepared.costs_alone(shapes_of(usable), rates_of(usable)), strict=True):
+    priced: dict[str, dict[str, Estimate]] = {}
+    for which in {id(by_id[r.id]): by_id[r.id] for r in usable}.values():
+        some = [r for r in usable if by_id[r.id] is which]
+        priced |= {r.id: row for r, row in zip(some, which.costs_alone(shapes_of(some), rates_of(some)), strict=True)}
+    for record in usable:
+        costs = priced[record.id]
         values = point_of(prepared.experiment.space, record.recipe)
         inside += values is not None
         yield dataclasses.replace(

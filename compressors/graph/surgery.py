@@ -11,9 +11,10 @@ fresh instance without any trace::
      "factors": {module: rank},
      "separable": [module, ...],
      "shared": [[module, ...], ...],
+     "input_size": {"kind": name, "native": [size, ...], "size": [size, ...], "how": name, "trailing": tokens},
      "exits": {"after": [module, ...], "pool": name, "hidden": width or None, "heads": [[width, tokens], ...], "classes": count, "threshold": probability}}
 
-``factors``, ``separable``, ``shared`` and ``exits``, where there are any, and what other steps note (``note``) are carried over by a cut.
+``factors``, ``separable``, ``shared``, ``input_size`` and ``exits``, where there are any, and what other steps note (``note``) are carried over by a cut.
 
 Indices are always those of the uncompressed model, so that cuts compose.
 """
@@ -36,8 +37,10 @@ from compressors.graph.blocks import Block, drop
 from compressors.graph.exit_heads import attach_exits
 from compressors.graph.factors import Factorised, is_factorable, is_separable, replace_layer, separate, split
 from compressors.graph.model_graph import ModelGraph
+from compressors.graph.positions import resize_positions
 from compressors.graph.renumbering import install_tables
 from compressors.graph.sharing import tie
+from compressors.sizing import Sizing
 
 __all__ = ["STRUCTURE_VERSION", "cut", "dim_mask", "kept_units", "note", "rebuild", "structure_of", "weight_names"]
 
@@ -183,6 +186,8 @@ def _masks(sizes: Mapping[str, int], kept: Mapping[str, Sequence[int]]) -> dict[
 
 
 def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Sequence[int]]) -> nn.Module:
+    if structure.get("input_size"):
+        resize_positions(model, Sizing.from_plain(structure["input_size"]))
     now, before = _masks(structure["sizes"], structure["kept"]), _masks(structure["sizes"], already)
     for dropped in structure["dropped"]:
         drop(model, Block(dropped["path"], tuple(None if s is None else (s[0], s[1]) for s in dropped["sources"]), dropped["single"]))

@@ -105,7 +105,7 @@ class PruneIteratively(Prune):
         lengths = self._lengths(data)
         starts = list(accumulate((-(-n // data.steps("train", batch_size=self.recover.batch_size)) for n in lengths), initial=0))
         widths = widths_to_cut(model, context.graph, edit)
-        baseline = data.score(teacher, "search")[1] if teacher is not None and self.max_drop is not None else 0.0
+        baseline = context.baseline_score() if self.max_drop is not None else 0.0
         current = copy.deepcopy(model)
         for i, steps in enumerate(lengths):
             kept = self._kept(current, widths, edit, (i + 1) / self.rounds, context)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -15,14 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compressors.context import Batch, logits_of
-from compressors.errors import DivergedError
+from compressors.errors import CompressionError, DivergedError
 from compressors.graph.exit_heads import exits_in
 from compressors.graph.exits import taken
+from compressors.sizing import Sizing
 from evaluators.metric import Estimate, Metric
 from evaluators.tasks.heads import Classification, Head
 from evaluators.tasks.intervals import mean_interval, wilson
 from evaluators.tasks.measures import Measure
 from evaluators.tasks.task import Predict, Task
+
+if TYPE_CHECKING:
+    from compressors.input_size import InputSize
 
 __all__ = ["ArrayTask", "module_predict"]
 
@@ -68,6 +73,9 @@ class ArrayTask(Task):
         description: what an artifact needs to prepare raw inputs itself (normalisation, sequence), plain data.
         batch_size: of training, where a step does not say.
         special_tokens: numbers of the tokenizer's special tokens; of tasks on texts.
+        trailing_tokens: how many special tokens a text ends with.
+        added_tokens: how many special tokens a text has.
+        sizing: how inputs are made smaller once they are prepared (and augmented); None where they are not.
         head: what outputs mean, and the loss.
         measures: the metrics that were asked for, all but the loss; none is what ``judge`` finds.
     """
@@ -81,6 +89,9 @@ class ArrayTask(Task):
     evaluation_batch: int = 250
     batch_size: int = 64
     special_tokens: tuple[int, ...] = ()
+    trailing_tokens: int = 0
+    added_tokens: int = 0
+    sizing: Sizing | None = None
     name: str = ""
     quality: tuple[Metric, ...] = ()
     head: Head = field(default_factory=Classification)
@@ -93,6 +104,39 @@ class ArrayTask(Task):
     def augment(self, inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002 - for subclasses
         """Random changes of training inputs."""
         return inputs
+
+    def sizing_of(self, step: InputSize) -> Sizing | None:
+        """What a step means for this data; None where it asks for the size that there is.
+
+        Raises:
+            CompressionError: a size that these inputs cannot have, or a task that has more to say of larger ones.
+        """
+        data = self.arrays["train"]
+        if any(data["labels"].shape[1:] == value.shape[1:] for name, value in data.items() if name != "labels") or "decoder_input_ids" in data:
+            told = "a smaller one would be asked less, and its quality could not be compared"
+            raise CompressionError(f"input_size: {self.name} answers for each part of an input: {told}; accepted: tasks with one answer for an input")
+        mask = data.get("attention_mask")
+        if mask is not None and not mask[:, 0].all():
+            raise CompressionError("input_size: texts are padded at their start; accepted: a tokenizer that pads at the end")
+        inputs = {name: torch.from_numpy(value) for name, value in self.prepare(self.raw("train", 0, 1)[0]).items()}
+        return step.sizing(inputs, trailing=self.trailing_tokens, fewest=self.added_tokens + 1)
+
+    def at(self, sizing: Sizing) -> Self:
+        """The same examples at another size; of the workload's inputs, those that are larger."""
+        inputs = {name: torch.from_numpy(value) for name, value in sizing.of({k: v.numpy() for k, v in self.example_inputs.items()}).items()}
+        key = hashlib.sha256(f"{self.fingerprint}{json.dumps(sizing.to_plain(), sort_keys=True)}".encode()).hexdigest()[:16]
+        return dataclasses.replace(self, sizing=sizing, example_inputs=inputs, fingerprint=key)
+
+    def model_inputs(self, raw: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Raw arrays of a batch to what the model takes: prepared, and made smaller."""
+        prepared = self.prepare(raw)
+        return prepared if self.sizing is None else self.sizing.of(prepared)
+
+    def _batch(self, tensors: dict[str, Tensor], labels: NDArray[Any], rows: NDArray[np.int64] | None = None, view: int | None = None) -> Batch:
+        if self.sizing is None:
+            return Batch(tensors, torch.from_numpy(labels), rows, view)
+        sized = self.sizing.of({name: value.numpy() for name, value in tensors.items()})
+        return Batch({name: torch.from_numpy(value) for name, value in sized.items()}, torch.from_numpy(labels), rows, view, tensors)
 
     def raw(self, split: str, start: int = 0, stop: int | None = None) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
         """Inputs as stored, and labels, of a range of a split."""
@@ -110,7 +154,7 @@ class ArrayTask(Task):
             tensors = {k: torch.from_numpy(v) for k, v in inputs.items()}
             if seed is not None and split == "train":
                 tensors = self.augment(tensors, generator)
-            yield Batch(tensors, torch.from_numpy(data["labels"][rows]))
+            yield self._batch(tensors, data["labels"][rows])
 
     @property
     def augments(self) -> bool:
@@ -131,7 +175,7 @@ class ArrayTask(Task):
             tensors = {k: torch.cat([one[k] for one in each]) for k in tensors}
         elif view is not None:
             tensors = self.augment(tensors, torch.Generator())
-        return Batch(tensors, torch.from_numpy(data["labels"][rows]), rows, view)
+        return self._batch(tensors, data["labels"][rows], rows, view)
 
     def steps(self, split: str, *, batch_size: int | None = None) -> int:
         """How many batches ``batches`` yields."""

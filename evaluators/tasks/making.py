@@ -237,6 +237,8 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
         label_names=tuple(map(str, names)),
         description={"sequence": sequence, "tokenizer": "tokenizer"},
         special_tokens=tuple(tokenizer.all_special_ids),
+        trailing_tokens=_trailing(tokenizer),
+        added_tokens=tokenizer.num_special_tokens_to_add(),
     )
     if isinstance(task, TextClassification):
         task.trims = model.pretrained is not None
@@ -273,6 +275,12 @@ def _text_pairs(data: DataSpec, model: ModelSpec, workload: Workload, folder: Pa
     )
     task = judged(_with_examples(task, workload.batch), data, model, folder)
     return judged_by_outputs(task, data, model, folder)
+
+
+def _trailing(tokenizer: Any) -> int:
+    """How many special tokens a tokenizer puts behind a text."""
+    special = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    return next((i for i, one in enumerate(reversed(special)) if not one), 0)
 
 
 def _at_length(value: torch.Tensor, length: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressors.errors import near_miss
+from search.raw_inputs import native_signature
 from search.serving.request_error import RequestError, cut
 from search.serving.served import Served
 
@@ -58,7 +59,7 @@ def validated(body: bytes, served: Served, max_inputs: int) -> Question:
         _refuse("'top' is out of its range", "top", top, f"a whole number from 1 to {most}")
     inputs = plain["inputs"]
     if isinstance(inputs, dict):
-        arrays = _arrays(inputs, served.signature["inputs"])
+        arrays = _arrays(inputs, served.signature["inputs"], native_signature(served.signature)["inputs"])
         count = len(next(iter(arrays.values())))
         _count(count, max_inputs)
         return Question(arrays, top, count)
@@ -113,14 +114,16 @@ def _image(i: int, value: Any) -> bytes:
     return decoded
 
 
-def _arrays(inputs: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _arrays(inputs: Mapping[str, Any], wanted: Mapping[str, Any], native: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """``native``: of the data's size, which a model that takes smaller inputs is given as well."""
     for name in inputs:
         if name not in wanted:
             _refuse(f"unknown input {cut(name)!r}{near_miss(cut(name), wanted)}", f"inputs.{cut(name)}", inputs[name], ", ".join(wanted))
     found = {}
     for name, described in wanted.items():
         key, kind, shape = f"inputs.{name}", np.dtype(described["dtype"]), described["shape"]
-        accepted = f"{kind} {json.dumps(shape)}"
+        whole = native[name]["shape"]
+        accepted = f"{kind} {json.dumps(shape)}" + ("" if whole == shape else f" or {json.dumps(whole)}, which is made smaller")
         if name not in inputs:
             _refuse(f"the input {name!r} is missing", key, None, accepted)
         try:
@@ -129,8 +132,7 @@ def _arrays(inputs: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, N
             _refuse(f"the rows of {name!r} differ in length", key, inputs[name], accepted)
         if value.dtype.kind not in ("iu" if kind.kind in "iu" else "b" if kind.kind == "b" else "iuf"):
             _refuse(f"{name!r} holds something else than {kind}", key, inputs[name], accepted)
-        fixed = [n if isinstance(n, int) else None for n in shape]
-        if value.ndim != len(fixed) or 0 in value.shape or any(n is not None and n != m for n, m in zip(fixed, value.shape, strict=True)):
+        if 0 in value.shape or not any(_has(value, form) for form in (shape, whole)):
             _refuse(f"{name!r} has the shape {list(value.shape)}", key, None, accepted)
         if kind.kind in "iu" and not (np.iinfo(kind).min <= value.min() and value.max() <= np.iinfo(kind).max):
             _refuse(f"{name!r} holds numbers beyond {kind}", key, inputs[name], accepted)
@@ -141,6 +143,11 @@ def _arrays(inputs: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, N
         sizes = ", ".join(f"{name}: {len(value)}" for name, value in found.items())
         _refuse(f"the inputs differ in their number of examples ({sizes})", "inputs", None, "the same number of each")
     return found
+
+
+def _has(value: NDArray[Any], shape: list[Any]) -> bool:
+    """Whether an array has a shape; names in it stand for any size."""
+    return value.ndim == len(shape) and all(not isinstance(n, int) or n == m for n, m in zip(shape, value.shape, strict=True))
 
 
 def _accepted(served: Served) -> str:

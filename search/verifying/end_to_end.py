@@ -18,6 +18,7 @@ from search.bench import in_turn, read_examples, statistics, timed
 from search.checksums import EXAMPLES, SIGNATURE
 from search.load_artifact import Predictor
 from search.raw_files import read_raw
+from search.raw_inputs import native_signature
 
 __all__ = ["main"]
 
@@ -28,7 +29,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     signature = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
     raw = read_raw(folder)
     paths = [folder / signature["model"], *([args.against] if args.against else [])]
-    models = [Predictor(folder, signature, path, threads=args.threads, provider=args.provider) for path in paths]
+    signatures = [signature, native_signature(signature)]
+    models = [Predictor(folder, signatures[i], path, threads=args.threads, provider=args.provider) for i, path in enumerate(paths)]
     difference = None
     if signature["task"] != "causal-lm":
         _, expected = read_examples(folder / EXAMPLES)

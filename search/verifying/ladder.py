@@ -19,6 +19,7 @@ from search.artifact import Artifact
 from search.ladder_run import Ladder, budgets_ms
 from search.runtime_process import run_json
 from search.verification import keeps
+from search.verifying.quality import sized
 from search.verifying.report import Check, Report, Verdict
 
 __all__ = ["verify_ladder"]
@@ -52,7 +53,7 @@ def verify_ladder(
     if verdict == "kept" and task is not None and not why:
         log("the mix")
         try:
-            mix = _mix(folder, ladder, task, threads, provider)
+            mix = _mix(folder, ladder, sized(Artifact.load(folder / ladder.rungs[0]["folder"]), task), threads, provider)
         except UnexportableError as error:
             return Report("regressed", tuple(checks), (str(error),))
         checks += mix

@@ -21,7 +21,7 @@ from search.verification import keeps
 from search.verifying.exits import rate_checks
 from search.verifying.report import Check
 
-__all__ = ["OUTPUTS_TOLERANCE", "byte_checks", "output_check", "quality_checks", "unchecked_quality"]
+__all__ = ["OUTPUTS_TOLERANCE", "byte_checks", "output_check", "quality_checks", "sized", "unchecked_quality"]
 
 OUTPUTS_TOLERANCE = 0.05
 
@@ -48,6 +48,11 @@ def byte_checks(artifact: Artifact) -> list[Check]:
         Check("file_bytes", None, float(whole), kept=None, note="the whole file"),
         Check("overhead_bytes", None, float(whole - stored), kept=None, note=f"the graph around the weights, {(whole - stored) / max(stored, 1):.0%} of them"),
     ]
+
+
+def sized(artifact: Artifact, task: ArrayTask) -> ArrayTask:
+    """The experiment's task with inputs of the size that the artifact takes."""
+    return task if artifact.sizing is None else task.at(artifact.sizing)
 
 
 def quality_checks(artifact: Artifact, task: ArrayTask, threads: int, provider: str) -> list[Check]:

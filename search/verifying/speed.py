@@ -15,7 +15,7 @@ from compressors.targets import target_named
 from evaluators.models import load_model
 from evaluators.tasks.array_task import ArrayTask
 from search.artifact import Artifact
-from search.bench import typical
+from search.bench import read_examples, typical
 from search.checksums import EXAMPLES
 from search.experiment import Experiment
 from search.raw_files import read_raw
@@ -24,7 +24,7 @@ from search.verifying.exits import latency_check
 from search.verifying.quality import OUTPUTS_TOLERANCE
 from search.verifying.report import Check
 
-__all__ = ["Timing", "speed_checks", "uncompressed_file"]
+__all__ = ["Timing", "native_examples", "speed_checks", "uncompressed_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,26 @@ def uncompressed_file(artifact: Artifact, experiment: Experiment, task: ArrayTas
         return target_named(artifact.signature["runtime"]).export(model, inputs, folder)
 
 
-def speed_checks(artifact: Artifact, timing: Timing, plain: Path | None, why: str, log: Callable[[str], None]) -> tuple[list[Check], list[Check], float | None]:
+def native_examples(artifact: Artifact, task: ArrayTask, folder: Path) -> Path | None:
+    """The artifact's examples as the uncompressed model takes them, where that takes larger inputs; else None."""
+    if artifact.sizing is None:
+        return None
+    _, expected = read_examples(artifact.folder / EXAMPLES)
+    inputs = task.prepare(task.raw("report", 0, len(expected))[0])
+    described = artifact.signature["preprocessing"]
+    if "in_graph" in described:
+        from search.raw_images import as_pixels
+
+        inputs = dict(as_pixels(inputs, described["in_graph"], described["layout"]))
+    path = folder / "native.npz"
+    arrays: dict[str, Any] = {"logits": expected, **{f"input.{name}": value for name, value in inputs.items()}}
+    np.savez(path, **arrays)
+    return path
+
+
+def speed_checks(
+    artifact: Artifact, timing: Timing, plain: Path | None, why: str, log: Callable[[str], None], native: Path | None = None
+) -> tuple[list[Check], list[Check], float | None]:
     """Times of the model alone; from raw inputs; and the median ratio of latencies.
 
     Args:
@@ -79,14 +98,16 @@ def speed_checks(artifact: Artifact, timing: Timing, plain: Path | None, why: st
         plain: the uncompressed model; None where there is none, and ``why``.
         why: see ``plain``.
         log: receives progress.
+        native: inputs of the uncompressed model, where it takes larger ones.
 
     Raises:
         UnexportableError: the runtime cannot run the model.
     """
     model = artifact.folder / artifact.model
     against = ["--against", str(plain)] if plain else []
+    others = ["--against-examples", str(native)] if native else []
     log("latency, load time and memory" + (", taking turns with the uncompressed model" if plain else ""))
-    runs = [bench(model, *timing.options, *against, examples=artifact.folder / EXAMPLES) for _ in range(timing.processes)]
+    runs = [bench(model, *timing.options, *against, *others, examples=artifact.folder / EXAMPLES) for _ in range(timing.processes)]
     of = f"{timing.processes} processes" if timing.processes > 1 else "1 process"
     where = f"this machine, {runs[0]['provider']}, {timing.threads} threads, batch {timing.batch}, median of {of}"
     if "mean" in runs[0]["latency_ms"]:

@@ -41,6 +41,7 @@ def test_every_step_round_trips_its_defaults() -> None:
         "quantize": {},
         "qat": {"epochs": 1},
         "trim_vocabulary": {},
+        "input_size": {"scale": 0.5},
     }
     assert set(needed) == set(step_names())
     for name, config in needed.items():

@@ -28,7 +28,7 @@ def graph():
 
 
 def test_before_any_trial_later_and_less_careful_exits_are_believed_to_take_more(graph):
-    beliefs = ExitBeliefs(SimpleNamespace(graph=graph))
+    beliefs = ExitBeliefs(SimpleNamespace(prepared=SimpleNamespace(graph=graph)))
 
     def beyond(exits, threshold):
         return beliefs.rates(exits, threshold).reached[1].value
@@ -42,7 +42,7 @@ def test_before_any_trial_later_and_less_careful_exits_are_believed_to_take_more
 
 
 def test_what_trials_have_shown_is_believed(graph):
-    beliefs = ExitBeliefs(SimpleNamespace(graph=graph))
+    beliefs = ExitBeliefs(SimpleNamespace(prepared=SimpleNamespace(graph=graph)))
     beliefs.learn(ExitRates(EARLY, 0.8, (Estimate.exact(1.0), Estimate(0.3, 0.28, 0.32))))
     assert beliefs.rates(EARLY, 0.8).reached[1].value == pytest.approx(0.3, abs=0.05)
     assert beliefs.rates(EARLY, 0.2).reached[1].value > 0.6, "of a threshold that is far from it, it says little"

@@ -20,7 +20,7 @@ def known(monkeypatch):
     experiment = Experiment.load("quickstart", ["objectives=[accuracy, size_bytes]", "constraints=['size_bytes <= 6000']"])
     graph = SimpleNamespace(axes=(), sites=())
     prepared = SimpleNamespace(graph=graph, devices={}, costs=lambda shapes: [PLANNED] * len(shapes))
-    proposals = Proposals(experiment, SimpleNamespace(prepared=prepared, plan=lambda recipe: ()), {"fp32": UNCOMPRESSED}, "fp32")
+    proposals = Proposals(experiment, SimpleNamespace(prepared=prepared, plan=lambda recipe: (), at=lambda recipe: prepared), {"fp32": UNCOMPRESSED}, "fp32")
     return proposals, experiment.space, found[0]
 
 
@@ -40,7 +40,7 @@ def told(monkeypatch):
     experiment = Experiment.load("quickstart", ["objectives=[size_bytes, accuracy]", "constraints=[]"])
     graph = SimpleNamespace(axes=(), sites=())
     prepared = SimpleNamespace(graph=graph, devices={}, costs=lambda shapes: [PLANNED] * len(shapes))
-    proposals = Proposals(experiment, SimpleNamespace(prepared=prepared, plan=lambda recipe: ()), {"fp32": UNCOMPRESSED}, "fp32")
+    proposals = Proposals(experiment, SimpleNamespace(prepared=prepared, plan=lambda recipe: (), at=lambda recipe: prepared), {"fp32": UNCOMPRESSED}, "fp32")
     heard = []
     monkeypatch.setattr(proposals._algorithm, "tell", lambda values, objectives, std=None: heard.append((objectives, std)))
     return proposals, experiment.space, heard
@@ -65,7 +65,12 @@ def test_points_that_differ_only_in_their_training_are_planned_once(monkeypatch)
     knowledge, planned = [], []
     experiment = Experiment.load("quickstart", ["objectives=[accuracy, size_bytes]", "constraints=[]"])
     prepared = SimpleNamespace(graph=SimpleNamespace(axes=(), sites=()), devices={}, costs=lambda shapes: [PLANNED] * len(shapes))
-    Proposals(experiment, SimpleNamespace(prepared=prepared, plan=lambda recipe: planned.append(recipe) or ()), {"fp32": UNCOMPRESSED}, "fp32")
+    Proposals(
+        experiment,
+        SimpleNamespace(prepared=prepared, plan=lambda recipe: planned.append(recipe) or (), at=lambda recipe: prepared),
+        {"fp32": UNCOMPRESSED},
+        "fp32",
+    )
     point = experiment.space.sample(np.random.default_rng(0))
     points = [point, {**point, "distill.temperature": 2.0}, {**point, "distill.alpha": 0.5}, {**point, "prune.ratio.channels": 0.123}]
     for _ in range(2):
