@@ -33,6 +33,7 @@ def test_every_step_round_trips_its_defaults() -> None:
         "sparse_train": {"steps": 4},
         "reconstruct": {},
         "low_rank": {"rank": 0.5},
+        "depthwise_separable": {"fraction": 0.5},
         "share_weights": {"every": 2},
         "distill": {"epochs": 1},
         "early_exit": {"after": ["body.0", 0.5], "epochs": 1},
