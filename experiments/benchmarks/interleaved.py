@@ -41,11 +41,21 @@ class Latency:
         return float(np.median(ratios)), min(ratios), max(ratios)
 
 
-def compare(models: Mapping[str, Path], inputs: Mapping[str, Any], folder: Path, threads: int = 2, seconds: float = 2.0) -> dict[str, Latency]:
-    """Latency of each model; one of ``folder``'s files holds the inputs."""
-    path = folder / "inputs.npz"
-    np.savez(path, **inputs)
-    command = [sys.executable, __file__, *map(str, models.values()), "--inputs", str(path), "--threads", str(threads), "--seconds", str(seconds)]
+def compare(
+    models: Mapping[str, Path],
+    inputs: Mapping[str, Any],
+    folder: Path,
+    threads: int = 2,
+    seconds: float = 2.0,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Latency]:
+    """Latency of each model; ``folder`` gets the files that hold the inputs, ``own`` of those models that take others."""
+    paths = []
+    for i, name in enumerate(models):
+        paths.append(folder / f"inputs-{i}.npz")
+        np.savez(paths[-1], **(own or {}).get(name, inputs))
+    given = ["--inputs", *map(str, paths)]
+    command = [sys.executable, __file__, *map(str, models.values()), *given, "--threads", str(threads), "--seconds", str(seconds)]
     runs = [json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]) for _ in range(PROCESSES)]
     return {name: Latency(tuple(run[i]["median"] for run in runs), float(np.median([run[i]["p90"] for run in runs]))) for i, name in enumerate(models)}
 
@@ -57,14 +67,19 @@ def said(ratio: tuple[float, float, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--inputs", type=Path, required=True)
+    parser.add_argument("--inputs", nargs="+", type=Path, required=True, help="of all models, or one file for each")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=2.0)
     args = parser.parse_args()
-    with np.load(args.inputs, allow_pickle=False) as stored:
-        inputs = {name: stored[name] for name in stored.files}
+    if len(args.inputs) not in (1, len(args.models)):
+        parser.error(f"--inputs: {len(args.inputs)} files for {len(args.models)} models; accepted: one, or one for each")
+    given = []
+    for path in args.inputs:
+        with np.load(path, allow_pickle=False) as stored:
+            given.append({name: stored[name] for name in stored.files})
     opened = [open_model(path, args.threads) for path in args.models]
-    times = timed([lambda model=model: model.run(inputs) for model in opened], args.seconds)
+    inputs = given * (1 if len(given) == len(opened) else len(opened))
+    times = timed([lambda model=model, own=own: model.run(own) for model, own in zip(opened, inputs, strict=True)], args.seconds)
     print(json.dumps([statistics(t) for t in times]))
 
 

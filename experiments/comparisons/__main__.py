@@ -22,6 +22,7 @@ NAMES = (
     "all_devices",
     "power_modes",
     "sizes",
+    "input_size",
 )
 
 

@@ -83,8 +83,8 @@ class Laboratory:
             UserError: no such device.
             TrialError: the recipe cannot be applied.
         """
-        edits = self.runner.plan(Recipe.from_plain(recipe))
-        graph = self.prepared.graph
+        asked = Recipe.from_plain(recipe)
+        edits, graph = self.runner.plan(asked), self.runner.at(asked).graph
         shapes = (edits[-1] if edits else GraphEdit.identity(graph)).shapes(graph)
         return {name: values.estimate(0) for name, values in device_named(device, self.prepared.target.name).cost(graph, shapes).items()}
 
@@ -117,13 +117,14 @@ class Laboratory:
 
 
 def side_by_side(cases: Mapping[str, tuple[Laboratory, Sequence[Mapping[str, Any]]]], *, timed: bool = True) -> list[Row]:
-    """A row for each laboratory and recipe, all of one shape of inputs; the first is what ratios and differences are of.
+    """A row for each laboratory and recipe; the first is what ratios and differences are of, and what all take the inputs of, but those with ``input_size``.
 
     Columns: ``quality`` (mean over seeds), ``quality_low`` and ``quality_high`` (of the examples, 90 %), ``quality_sd`` (between seeds), ``parameters``,
     ``macs``, ``size_bytes``, ``latency_ms`` (median of several processes in turn), ``latency_ratio``.
     """
     found: dict[str, dict[str, float | None]] = {}
     notes: dict[str, str] = {}
+    own: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         files: dict[str, Path] = {}
         for label, (laboratory, plain) in cases.items():
@@ -134,7 +135,9 @@ def side_by_side(cases: Mapping[str, tuple[Laboratory, Sequence[Mapping[str, Any
                 if timed:
                     place = Path(folder) / str(len(files))
                     place.mkdir()
-                    prepared = laboratory.prepared
+                    prepared = laboratory.runner.at(recipe)
+                    if prepared.native is not None:
+                        own[label] = {name: np.asarray(value) for name, value in prepared.task.example_inputs.items()}
                     files[label] = prepared.target.export(laboratory.runner.model(recipe), prepared.task.example_inputs, place)
             except TrialError as error:
                 notes[label] = str(error).splitlines()[0]
@@ -142,7 +145,7 @@ def side_by_side(cases: Mapping[str, tuple[Laboratory, Sequence[Mapping[str, Any
         if files:
             first = next(iter(cases.values()))[0]
             inputs = {name: np.asarray(value) for name, value in first.prepared.task.example_inputs.items()}
-            times = compare(files, inputs, Path(folder), first.threads, _SECONDS)
+            times = compare(files, inputs, Path(folder), first.threads, _SECONDS, own)
             reference = times[next(iter(files))]
             for label, time in times.items():
                 found[label] |= {"latency_ms": time.median, "latency_ratio": time.ratio(reference)[0]}
