@@ -48,6 +48,7 @@ class GraphEdit:
         dynamic: whether activations are quantized at run time.
         ranks: for each layer that is factorised, by the name of its module, its rank.
         separable: names of the modules of convolutions in whose place there is a depthwise and a pointwise one, sorted.
+        windows: for each attention that is local, by the name of its module, how many tokens it sees to each side.
         shared: groups of modules, by name, whose weights are one; those of the first one that is there.
         methods: for each site that is quantized, by name, how its integers are found; the default where it is missing.
         sparse: for each site whose weight holds zeros that stay, by name, their pattern: ``2:4`` and the like, or ``unstructured``.
@@ -66,6 +67,7 @@ class GraphEdit:
     sparse: Mapping[str, str] = field(default_factory=dict)
     exits: Exits | None = None
     separable: tuple[str, ...] = ()
+    windows: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def identity(cls, graph: ModelGraph) -> Self:
@@ -95,8 +97,8 @@ class GraphEdit:
         made = structure or {}
         kept = {name: np.asarray(units, dtype=np.int64) for name, units in made.get("kept", {}).items()}
         shared = tuple(tuple(group) for group in made.get("shared", ()))
-        ranks, separable = dict(made.get("factors", {})), tuple(made.get("separable", ()))
-        return replace(self, kept=kept, ranks=ranks, shared=shared, exits=Exits.from_plain(made.get("exits")), separable=separable)
+        ranks, separable, windows = dict(made.get("factors", {})), tuple(made.get("separable", ())), dict(made.get("windows", {}))
+        return replace(self, kept=kept, ranks=ranks, shared=shared, exits=Exits.from_plain(made.get("exits")), separable=separable, windows=windows)
 
     def shapes(self, graph: ModelGraph) -> Shapes:
         """One row of ``Shapes``."""
@@ -108,6 +110,10 @@ class GraphEdit:
             widths[0, graph.axis_index(f"{module}:dense")] = 0
         for module in self.separable:
             widths[0, graph.axis_index(f"{module}:dense")] = 0
+        for module, window in self.windows.items():
+            blocks = -(-graph.windowable[module] // window)
+            for kind, width in (("full", 0), ("pairs", blocks * 3 * window**2), ("keys", blocks * 3 * window)):
+                widths[0, graph.axis_index(f"{module}:{kind}")] = width
         for group in self.shared:
             for module in self.present(graph, group)[1:]:
                 widths[0, graph.axis_index(f"{module}:own")] = 0

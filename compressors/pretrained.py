@@ -61,7 +61,12 @@ def pretrained_form(model: nn.Module, state: Mapping[str, Tensor]) -> Pretrained
         return f"transformers has no model called {type(model).__name__}"
     if any(bits <= 8 for bits in structure.get("quantize", {}).get("weight_bits", {}).values()):
         return "its weights are quantized"
-    for key, what in (("factors", "is factorised"), ("separable", "is depthwise-separable"), ("shared", "shares its weights with another layer")):
+    for key, what in (
+        ("factors", "is factorised"),
+        ("separable", "is depthwise-separable"),
+        ("windows", "attends to a window"),
+        ("shared", "shares its weights with another layer"),
+    ):
         if structure.get(key):
             first = next(iter(structure[key]))
             return f"{first if isinstance(first, str) else first[-1]} {what}"

@@ -32,6 +32,7 @@ _BUILT_IN = {
     "sparsify": "compressors.sparsity:Sparsify",
     "low_rank": "compressors.low_rank:LowRank",
     "depthwise_separable": "compressors.depthwise_separable:DepthwiseSeparable",
+    "local_attention": "compressors.local_attention:LocalAttention",
     "share_weights": "compressors.weight_sharing:ShareWeights",
     "trim_vocabulary": "compressors.vocabulary:TrimVocabulary",
     "sparse_train": "compressors.sparse_training:SparseTrain",

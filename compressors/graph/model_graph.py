@@ -19,8 +19,8 @@ from compressors.graph.shapes import Shapes
 __all__ = ["INDICATORS", "Axis", "ModelGraph", "Operator", "ParameterDim", "Program", "Site", "TensorInfo"]
 
 
-INDICATORS = ("block", "rank", "dense", "own")
-"""Kinds of axes that only tell what other decisions come to: which blocks are there, which layers are factorised, which share their weights."""
+INDICATORS = ("block", "rank", "dense", "own", "window")
+"""Kinds of axes that only tell what other decisions come to: which blocks are there, which layers are factorised or share weights, which attention is local."""
 
 _TABLE_BYTES = 4
 """Of one token in one of the tables by which a trimmed vocabulary is renumbered."""
@@ -52,6 +52,7 @@ class Axis:
             ``blocks`` (the depth of a stack: its units are whole blocks), ``block`` (whether one block is there: 1 or 0; follows its stack),
             ``rank`` (of a layer that is factorised, 0 where it is whole), ``dense`` (1 where it is whole, else 0),
             ``own`` (1 where a module has weights of its own, 0 where it shares those of another),
+            ``window`` (of an attention: ``:full`` 1 where it is not local, else 0; ``:pairs`` and ``:keys`` of its blocks, 0 where it is full),
             ``input`` (batch, sequence, image size) or ``constant`` (a size that the code sets, such as padding; it only fills a ``ParameterDim``).
         size: units in the uncompressed model.
         fixed: why it cannot be cut, or None where it can.
@@ -325,6 +326,14 @@ class ModelGraph:
     def shareable_names(self) -> tuple[str, ...]:
         """Those modules and all that hold them, sorted."""
         return tuple(sorted({".".join(path.split(".")[: i + 1]) for path in self.shareable for i in range(path.count(".") + 1)}))
+
+    @cached_property
+    def windowable(self) -> dict[str, int]:
+        """Tokens of each self-attention that can have a window, by the name of its module, in the model's order."""
+        local = {axis.modules[0] for axis in self.axes if axis.kind == "window"}
+        found = {o.module: self.tensors[o.inputs[0]].dims[-2] for o in self.operators if o.op_class == "attention" and o.module in local}
+        whole = self.baseline().widths
+        return {module: int(tokens.evaluate(whole)[0]) for module, tokens in found.items()}
 
     @cached_property
     def _counted(self) -> tuple[Polynomial, ...]:

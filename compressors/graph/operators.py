@@ -13,12 +13,13 @@ from compressors.graph.polynomial import Polynomial
 from compressors.graph.propagation import Propagation, Step, Value
 from compressors.graph.ranks import Factors, middle
 from compressors.graph.rules import Dims
+from compressors.graph.windows import Window, neighbours
 
 __all__ = ["describe"]
 
 
 def describe(
-    found: Propagation, table: AxisTable, factors: Mapping[Value, Factors], owners: Mapping[str, Polynomial]
+    found: Propagation, table: AxisTable, factors: Mapping[Value, Factors], owners: Mapping[str, Polynomial], windows: Mapping[str, Window] | None = None
 ) -> tuple[tuple[TensorInfo, ...], tuple[Operator, ...], tuple[Site, ...]]:
     """Tensors (parameters and inputs first), operators in execution order, and sites.
 
@@ -27,6 +28,7 @@ def describe(
         table: its axes.
         factors: what may stand for a weight; is listed beside it.
         owners: for modules that may share their weights, 1 where they have their own, else 0.
+        windows: of attentions that may be local, by module.
     """
     values: dict[Value, int] = {}
     halves = [half for each in factors.values() for half in (each.first, each.second)]
@@ -34,11 +36,14 @@ def describe(
         values.setdefault(value, len(values))
     steps = [step for step in found.steps if step.outputs]
     middles = {id(step): middle(step, factors[weight]) for step in steps if (weight := _weight(step)) is not None and weight in factors}
+    windows = windows or {}
+    local = {id(step): neighbours(step, windows[step.call.module]) for step in steps if step.op_class == "attention" and step.call.module in windows}
     for step in steps:
-        for value in (*step.inputs, *([middles[id(step)]] if id(step) in middles else []), *step.outputs):
+        for value in (*step.inputs, *([middles[id(step)]] if id(step) in middles else []), *local.get(id(step), ()), *step.outputs):
             values.setdefault(value, len(values))
     inner = _inner(found, steps)
     inner |= {half: half.name for half in halves} | {middles[id(step)]: step.call.module for step in steps if id(step) in middles}
+    inner |= {value: step.call.module for step in steps for value in local.get(id(step), ())}
     there = {weight: each.dense for weight, each in factors.items()}
     # Thin factors have no elements where their rank is 0.
     there |= {half: each.factorised for each in factors.values() if each.separable for half in (each.first, each.second)}
@@ -59,6 +64,9 @@ def describe(
             sites[weight] = replace(known, bias=known.bias or bias, folded=known.folded or (folded and step.op_class == "conv"), shared=weight in sites)
         if weight is not None and weight in factors:
             operators += _pair(step, factors[weight], middles[id(step)], values, table, _op_class(step, weight), list(sites).index(weight))
+            continue
+        if id(step) in local:
+            operators += _windowed(step, windows[step.call.module], local[id(step)], values, table)
             continue
         operators.append(
             Operator(
@@ -109,6 +117,35 @@ def _pair(step: Step, factors: Factors, between: Value, values: Mapping[Value, i
         otherwise=("pointwise", factors.dense) if factors.separable else None,
     )
     return first, second
+
+
+def _windowed(step: Step, window: Window, read: tuple[Value, Value], values: Mapping[Value, int], table: AxisTable) -> tuple[Operator, Operator]:
+    """What lays keys and values out for the blocks of queries, which is there where attention is local, and attention, which then reads these alone."""
+    present, once = table.present(step.call.module), Polynomial.constant(1) + window.full * -1
+    query, key, value = (step.arguments[name] for name in ("query", "key", "value"))
+    laid = Operator(
+        name=f"{step.call.node.name}_blocks",
+        target="compareto.blocks",
+        module=step.call.module,
+        op_class="movement",
+        macs=Polynomial.constant(0),
+        inputs=(values[key], values[value]),
+        outputs=(values[read[0]], values[read[1]]),
+        present=present * once,
+    )
+    each = _product(query.dims[:-2], table) * (table.polynomial(query.dims[-1]) + table.polynomial(value.dims[-1]))
+    attention = Operator(
+        name=step.call.node.name,
+        target=str(step.target),
+        module=step.call.module,
+        op_class=step.op_class,
+        macs=(_macs(step, table) * window.full + each * window.pairs) * present,
+        inputs=(*(values[v] for v in step.inputs), values[read[0]], values[read[1]]),
+        outputs=tuple(values[v] for v in step.outputs),
+        present=present,
+        conditional=((values[key], window.full), (values[value], window.full)),
+    )
+    return laid, attention
 
 
 def _product(dims: Dims, table: AxisTable) -> Polynomial:

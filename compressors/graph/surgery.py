@@ -10,11 +10,12 @@ fresh instance without any trace::
      "vocabularies": [vocabulary, ...],
      "factors": {module: rank},
      "separable": [module, ...],
+     "windows": {module: tokens},
      "shared": [[module, ...], ...],
      "input_size": {"kind": name, "native": [size, ...], "size": [size, ...], "how": name, "trailing": tokens},
      "exits": {"after": [module, ...], "pool": name, "hidden": width or None, "heads": [[width, tokens], ...], "classes": count, "threshold": probability}}
 
-``factors``, ``separable``, ``shared``, ``input_size`` and ``exits``, where there are any, and what other steps note (``note``) are carried over by a cut.
+What stands from ``factors`` on, where there is any, and what other steps note (``note``) are carried over by a cut.
 
 Indices are always those of the uncompressed model, so that cuts compose.
 """
@@ -40,6 +41,7 @@ from compressors.graph.model_graph import ModelGraph
 from compressors.graph.positions import resize_positions
 from compressors.graph.renumbering import install_tables
 from compressors.graph.sharing import tie
+from compressors.graph.windows import install_window
 from compressors.sizing import Sizing
 
 __all__ = ["STRUCTURE_VERSION", "cut", "dim_mask", "kept_units", "note", "rebuild", "structure_of", "weight_names"]
@@ -226,6 +228,9 @@ def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Se
     for path, rank in [*structure.get("factors", {}).items(), *((path, None) for path in structure.get("separable", ()))]:
         if not f"{path}.".startswith(_gone(structure)):
             _factorise(model, path, rank)
+    for path, window in structure.get("windows", {}).items():
+        if not f"{path}.".startswith(_gone(structure)):
+            install_window(model, path, window)
     tie(model, structure.get("shared", ()))
     for vocabulary in structure.get("vocabularies", []):
         install_tables(model, vocabulary, structure["sizes"][vocabulary["axis"]], structure["kept"][vocabulary["axis"]])

@@ -32,6 +32,7 @@ from compressors.graph.ranks import add_ranks, add_separable
 from compressors.graph.sharing import add_owners
 from compressors.graph.untraceable import check_inputs, check_sizes, not_exported, not_run
 from compressors.graph.vocabularies import find_vocabularies
+from compressors.graph.windows import add_windows
 
 __all__ = ["trace"]
 
@@ -129,7 +130,9 @@ def _build(
     table = assign_axes(found, stacks, tuple(others.values()))
     blocks = tuple(block for stack in stacks for block in stack.blocks)
     factors, owners = add_ranks(model, found, table) | add_separable(model, found, table), add_owners(model, table)
-    tensors, operators, sites = describe(found, table, factors, owners)
+    # A decoding step reads its whole cache, which a window of the forward pass would contradict.
+    windows = add_windows(model, found, table) if not others else {}
+    tensors, operators, sites = describe(found, table, factors, owners, windows)
     further = tuple(
         dataclasses.replace(_program(name, other, describe(other, table, factors, owners), sites), growth=programs[name][0].growth)
         for name, other in others.items()

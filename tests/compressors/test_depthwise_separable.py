@@ -173,7 +173,7 @@ def test_pruning_what_was_replaced_removes_the_same_channels():
     assert both.up.first.weight.shape[0] == both.up.first.groups == both.up.second.weight.shape[1] == len(kept)
 
 
-@pytest.mark.parametrize("quantize", [{"mode": "static"}, {"weight_bits": 4, "activation_bits": 16}, None], ids=str)
+@pytest.mark.parametrize("quantize", [{"mode": "static"}, pytest.param({"weight_bits": 4, "activation_bits": 16}, marks=pytest.mark.slow), None], ids=str)
 def test_the_file_gives_the_models_answers_and_has_the_bytes_that_were_priced(quantize, tmp_path):
     class Given:
         def batches(self, split, **_):

@@ -34,6 +34,7 @@ def test_every_step_round_trips_its_defaults() -> None:
         "reconstruct": {},
         "low_rank": {"rank": 0.5},
         "depthwise_separable": {"fraction": 0.5},
+        "local_attention": {"window": 8},
         "share_weights": {"every": 2},
         "distill": {"epochs": 1},
         "early_exit": {"after": ["body.0", 0.5], "epochs": 1},
