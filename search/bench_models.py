@@ -77,8 +77,8 @@ class StagedModel:
 
     def __init__(self, path: Path, threads: int, provider: str) -> None:
         plan = json.loads(path.read_text(encoding="utf-8"))
-        if plan["stages_version"] != 1:
-            raise ValueError(f"{path.name} has stages_version {plan['stages_version']!r}; accepted: 1")
+        if plan["stages_version"] != 2:
+            raise ValueError(f"{path.name} has stages_version {plan['stages_version']!r}; accepted: 2")
         self.threshold, self.rows = float(plan["threshold"]), plan["rows"]
         (onnxruntime,) = import_runtime(self.imports)
         options = onnxruntime.SessionOptions()
@@ -107,11 +107,19 @@ class StagedModel:
         for i, session in enumerate(self.sessions):
             found = dict(zip(self.outputs[i], session.run(self.outputs[i], {name: values[name] for name in self.inputs[i]})))  # noqa: B905 - Python 3.9
             logits = found["logits"]
+            if len(logits) == 1:
+                # One example alone: there is nothing to sort out, which would take longer than a kernel.
+                if i == len(self.sessions) - 1 or found["confidence"][0] >= self.threshold:
+                    self.stage[left], answers = i, logits if answers is None else answers
+                    answers[left] = logits
+                    break
+                values.update(found)
+                continue
             answers = np.empty((len(left), *logits.shape[1:]), logits.dtype) if answers is None else answers
             if i == len(self.sessions) - 1:
                 answers[left] = logits
                 break
-            sure = confidence(logits) >= self.threshold
+            sure = found["confidence"] >= self.threshold
             answers[left[sure]], self.stage[left[sure]] = logits[sure], i
             if sure.all():
                 break
@@ -127,11 +135,6 @@ class StagedModel:
         if not each:
             return value
         return value[rows] if each == 1 else value.reshape(len(rows), each, *value.shape[1:])[rows].reshape(-1, *value.shape[1:])
-
-
-def confidence(logits: Any) -> Any:
-    """The largest probability of each example."""
-    return 1 / np.exp(logits - logits.max(axis=-1, keepdims=True)).sum(axis=-1)
 
 
 class LitertModel:

@@ -2,12 +2,13 @@
 
 ``model.stages`` is JSON::
 
-    {"stages_version": 1,
+    {"stages_version": 2,
      "threshold": 0.8,
      "stages": ["stage-1.onnx", "stage-2.onnx"],
      "rows": {tensor: rows of it that one example has}}
 
-A stage takes inputs of the model and tensors that earlier stages gave, by name, and gives ``logits`` and what later stages take. What is not in ``rows`` is no
+A stage takes inputs of the model and tensors that earlier stages gave, by name, and gives ``logits``, their ``confidence`` (the largest probability,
+``[examples]``) where another stage follows, and what later stages take. What is not in ``rows`` is no
 example's own, such as a table, and passes as it is. ``search/bench.py`` runs such a plan without torch.
 """
 
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["STAGES", "STAGES_VERSION", "split_stages", "stage_files"]
 
 STAGES = "model.stages"
-STAGES_VERSION = 1
-_LOGITS = "logits"
+STAGES_VERSION = 2
+_LOGITS, _CONFIDENCE = "logits", "confidence"
 _WEIGHTY = 64
 """Float tables with more elements are weights: what reads one is worth passing on rather than computing again."""
+_CHEAP = 8
+"""What takes more nodes than these to compute again, such as a mask, is passed on as well."""
 _PRODUCTS = frozenset(("MatMul", "Gemm", "Conv", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv", "Attention", "Softmax"))
 
 _Arrays = dict[str, NDArray[Any]]
@@ -88,16 +91,18 @@ def split_stages(path: Path, threshold: float, inputs: Mapping[str, NDArray[Any]
 
 
 class _Part:
-    """One stage: positions of its nodes, its logits, and names of what it takes from outside."""
+    """One stage: positions of its nodes, its logits, names of what it takes from outside, and whether another one follows."""
 
-    def __init__(self, nodes: Iterable[int], logits: str, takes: Iterable[str], made: set[str]) -> None:
-        self.nodes, self.logits, self.takes, self.made = sorted(nodes), logits, sorted(takes), made
+    def __init__(self, nodes: Iterable[int], logits: str, takes: Iterable[str], made: set[str], *, goes_on: bool) -> None:
+        self.nodes, self.logits, self.takes, self.made, self.goes_on = sorted(nodes), logits, sorted(takes), made, goes_on
 
 
 class _Graph:
     """An ONNX graph that ends in the concatenated logits of stages."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        import onnx
+
         self.model = model
         self.nodes = list(model.graph.node)
         self.maker = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
@@ -107,40 +112,52 @@ class _Graph:
         }
         self._varies = self._closed(set(self.inputs))
         self._heavy = self._closed({o for node in self.nodes if self._weighs(node) for o in node.output}, ends=("Shape", "Size"))
+        kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BOOL)
+        self._values = {v.name for v in onnx.shape_inference.infer_shapes(model).graph.value_info if v.type.tensor_type.elem_type in kinds}
 
     def parts(self) -> list[_Part]:
         """The stages."""
         found: list[_Part] = []
         done: set[str] = set()
-        for logits in self._logits():
+        ends = self._logits()
+        for logits in ends:
             nodes, takes, waiting = set[int](), set[str](), [logits]
             while waiting:
                 name = waiting.pop()
                 if not name or name in self.initializers:
                     continue
-                if name in self.inputs or (name in done and name in self._heavy):
+                if name in self.inputs or (name in done and (name in self._heavy or self._laborious(name))):
                     takes.add(name)
                 elif (i := self.maker[name]) not in nodes:
-                    # What is cheap is computed again: sizes and masks then are those of the examples that are left.
+                    # What is cheap is computed again: sizes then are those of the examples that are left.
                     nodes.add(i)
                     waiting += self.nodes[i].input
             made = {name for i in nodes for name in self.nodes[i].output}
             done |= made
-            found.append(_Part(nodes, logits, takes, made))
+            found.append(_Part(nodes, logits, takes, made, goes_on=len(found) < len(ends) - 1))
         return found
 
     def model_of(self, part: _Part, gives: list[str], values: list[_Arrays], *, known: bool) -> onnx.ModelProto:
         """A model of one stage; sizes that differ between ``values`` are left open, and so is all of outputs until they are ``known``."""
+        import onnx
         from onnx import helper
 
         nodes = [self.nodes[i] for i in part.nodes]
-        logits = helper.make_node("Identity", [part.logits], [_LOGITS], name=f"{_LOGITS}_of_stage")
+        ends = [helper.make_node("Identity", [part.logits], [_LOGITS], name=f"{_LOGITS}_of_stage")]
+        own_outputs = [_LOGITS]
+        tables = []
+        if part.goes_on:
+            # Here rather than in the runner, which has nothing of it in the processor's caches and takes longer than a kernel.
+            tables = [helper.make_tensor(f"{_CONFIDENCE}_axes", onnx.TensorProto.INT64, [1], [-1])]
+            ends.append(helper.make_node("Softmax", [part.logits], [f"{_CONFIDENCE}_of_classes"], axis=-1))
+            ends.append(helper.make_node("ReduceMax", [f"{_CONFIDENCE}_of_classes", tables[0].name], [_CONFIDENCE], keepdims=0))
+            own_outputs.append(_CONFIDENCE)
         used = {name for node in nodes for name in node.input}
         own = [value for value in self.model.graph.input if value.name in part.takes]
         taken = [_described(name, [v[name] for v in values]) for name in part.takes if name not in self.inputs]
-        outputs = [_described(name, [v[name] for v in values if known and name in v]) for name in (_LOGITS, *gives)]
+        outputs = [_described(name, [v[name] for v in values if known and name in v]) for name in (*own_outputs, *gives)]
         initializers = [tensor for name, tensor in self.initializers.items() if name in used]
-        graph = helper.make_graph([*nodes, logits], "stage", [*own, *taken], outputs, initializers)
+        graph = helper.make_graph([*nodes, *ends], "stage", [*own, *taken], outputs, [*initializers, *tables])
         model = helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version, functions=self.model.functions)
         model.metadata_props.extend(self.model.metadata_props)
         return model
@@ -169,6 +186,16 @@ class _Graph:
         integers = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
         tables = (self.initializers[name] for name in self._constants(node) if self.initializers[name].data_type not in integers)
         return node.op_type in _PRODUCTS or any(int(np.prod(tensor.dims)) > _WEIGHTY for tensor in tables)
+
+    def _laborious(self, name: str) -> bool:
+        """Whether a tensor of values, not of sizes or positions, takes many nodes."""
+        nodes, waiting = set[int](), [name] if name in self._values and name in self._varies else []
+        while waiting and len(nodes) <= _CHEAP:
+            i = self.maker.get(waiting.pop())
+            if i is not None and i not in nodes:
+                nodes.add(i)
+                waiting += self.nodes[i].input
+        return len(nodes) > _CHEAP
 
     def _constants(self, node: onnx.NodeProto) -> set[str]:
         """Initializers that a node reads, itself or through nodes that depend on no input."""

@@ -98,8 +98,8 @@ def test_an_input_that_leaves_runs_nothing_behind_its_exit(tiles, tmp_path):
 
 
 def test_a_plan_of_a_newer_version_is_refused(tmp_path):
-    (tmp_path / STAGES).write_text(json.dumps({"stages_version": 2}))
-    with pytest.raises(ValueError, match="stages_version 2; accepted: 1"):
+    (tmp_path / STAGES).write_text(json.dumps({"stages_version": 1}))
+    with pytest.raises(ValueError, match="stages_version 1; accepted: 2"):
         open_model(tmp_path / STAGES)
 
 
