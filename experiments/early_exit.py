@@ -3,7 +3,8 @@
     python experiments/early_exit.py [minilm resnet20] [--out docs/results]
 
 Exits are trained once; a threshold is an evaluation. The threshold that costs least on this machine while it loses at most a point on `search` is exported and
-verified in ONNX Runtime; where none loses so little, the best one. Writes early_exit.md and early_exit.svg. Run it on a quiet machine: it calibrates and times. ``make assets`` fetches models and data.
+verified in ONNX Runtime; where none loses so little, the best one. Writes early_exit.md and early_exit.svg. Run it on a quiet machine: it calibrates and times.
+``make assets`` fetches models and data.
 """
 
 from __future__ import annotations
@@ -206,8 +207,8 @@ def main() -> None:
         "# Fixed against early-exit inference",
         "",
         "A model with exits answers at the first stage that is sure enough. Quality is of `report`; the shares, and the choice of the threshold (bold: the",
-        f"cheapest on this machine that loses at most {100 * ALLOWED:g} point; where there is none, the best), of `search`. What an inference costs is expected from the shares and the",
-        "device's model.",
+        f"cheapest on this machine that loses at most {100 * ALLOWED:g} point, or else the best), of `search`. What an inference costs is expected from the",
+        "shares and the device's model.",
         "`expected_ratio` compares with the whole model, which took turns on the same inputs.",
         "",
         "![accuracy against latency](early_exit.svg)",
