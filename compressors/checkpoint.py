@@ -24,6 +24,7 @@ from compressors.errors import CompressionError, TraceError, UserError
 from compressors.graph.renumbering import is_table
 from compressors.graph.surgery import rebuild
 from compressors.pretrained import Pretrained, differences, pretrained_form
+from compressors.sizing import Sizing
 from compressors.trimmed_tokenizer import trimmed_tokenizer
 
 __all__ = ["CHECKPOINT_VERSION", "follow_mode", "load", "save"]
@@ -220,13 +221,19 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _restored(model: nn.Module, fresh: nn.Module, structure: dict[str, Any], quantize: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
+    import copy
+
     from compressors.graph import trace
+    from compressors.graph.positions import resize_positions
     from compressors.quantization import prepared_state
     from compressors.quantization.flow import edit_of, restore
     from compressors.targets import target_named
 
     # Ones are valid tokens, masks and pixels alike; the values are replaced by the stored observers.
     examples = {name: torch.ones(shape, dtype=getattr(torch, dtype)) for name, (dtype, shape) in quantize["inputs"].items()}
+    if structure.get("input_size"):
+        fresh = copy.deepcopy(fresh)
+        resize_positions(fresh, Sizing.from_plain(structure["input_size"]))
     graph = trace(fresh, examples, check_cuts=False)
     edit = edit_of(graph, {**structure, "quantize": quantize})
     restored = restore(model, graph, edit, target_named(quantize["target"]), examples, state)

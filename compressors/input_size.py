@@ -21,7 +21,7 @@ from compressors.context import Context
 from compressors.errors import CompressionError, TraceError
 from compressors.graph import trace
 from compressors.graph.model_graph import ModelGraph
-from compressors.graph.positions import resize_positions
+from compressors.graph.positions import has_positions, resize_positions
 from compressors.graph.surgery import note
 from compressors.sizing import How, Kind, Sizing
 
@@ -101,16 +101,18 @@ class InputSize(Compressor):
         """A copy for inputs of ``context.sizing``, which says so. See ``Compressor.apply``."""
         if context.sizing is None:
             return copy.deepcopy(model)
-        sized = self.resized(model, context.sizing)
+        sized = copy.deepcopy(self.resized(model, context.sizing))
         note(sized, context.graph, input_size=context.sizing.to_plain())
         return sized
 
     def resized(self, model: nn.Module, sizing: Sizing) -> nn.Module:
-        """A copy whose learned positions are those of another size.
+        """A copy whose learned positions are those of another size; the model itself where it has none.
 
         Raises:
             CompressionError: the model's patches do not fill images of that size.
         """
+        if not has_positions(model, sizing):
+            return model
         sized = copy.deepcopy(model)
         try:
             resize_positions(sized, sizing)

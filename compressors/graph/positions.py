@@ -18,7 +18,7 @@ from torch.nn import functional
 from compressors.errors import CompressionError
 from compressors.sizing import Sizing
 
-__all__ = ["resize_positions"]
+__all__ = ["has_positions", "resize_positions"]
 
 _MOST_OTHERS = 2
 _DONE = "compareto_input_size"
@@ -33,23 +33,36 @@ def resize_positions(model: nn.Module, sizing: Sizing) -> None:
     Raises:
         CompressionError: its patches do not fill images of that size.
     """
+    located = _located(model, sizing)
+    if located is None:
+        return
+    patch, found = located
+    old, new = _grid(sizing.native, patch), _grid(sizing.size, patch)
+    if any(size % p for size, p in zip(sizing.size, patch, strict=True)):
+        step = max(patch)
+        multiples = ", ".join(str(n) for n in range(step, min(sizing.native) + 1, step))
+        raise CompressionError(f"the model's patches have {patch[0]}x{patch[1]} pixels; accepted: {multiples}")
+    for name, value in found:
+        _replace(model, name, value, old, new)
+    _patch_attributes(model, sizing, old, new, _rows(found[0][1]) - old[0] * old[1])
+    setattr(model, _DONE, sizing.size)
+
+
+def has_positions(model: nn.Module, sizing: Sizing) -> bool:
+    """Whether ``resize_positions`` would change anything."""
+    return _located(model, sizing) is not None
+
+
+def _located(model: nn.Module, sizing: Sizing) -> tuple[tuple[int, int], list[tuple[str, Tensor]]] | None:
+    """The size of patches, and the positions of the native grid; None where there are none."""
     if sizing.kind != "image" or getattr(model, _DONE, None) == sizing.size:
-        return
+        return None
     for patch in sorted(set(_patches(model)), reverse=True):
-        old, new = _grid(sizing.native, patch), _grid(sizing.size, patch)
-        found = [(name, value) for name, value in _named(model) if 0 <= _rows(value) - old[0] * old[1] <= _MOST_OTHERS and old[0] * old[1] > 0]
-        if not found:
-            continue
-        if any(size % p for size, p in zip(sizing.size, patch, strict=True)):
-            step = max(patch)
-            multiples = ", ".join(str(n) for n in range(step, min(sizing.native) + 1, step))
-            raise CompressionError(f"the model's patches have {patch[0]}x{patch[1]} pixels; accepted: {multiples}")
-        for name, value in found:
-            _replace(model, name, value, old, new)
-        others = _rows(found[0][1]) - old[0] * old[1]
-        _patch_attributes(model, sizing, old, new, others)
-        setattr(model, _DONE, sizing.size)
-        return
+        cells = _grid(sizing.native, patch)[0] * _grid(sizing.native, patch)[1]
+        found = [(name, value) for name, value in _named(model) if 0 <= _rows(value) - cells <= _MOST_OTHERS and cells > 0]
+        if found:
+            return patch, found
+    return None
 
 
 def _patches(model: nn.Module) -> Iterator[tuple[int, int]]:

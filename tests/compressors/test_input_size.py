@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from compressors.checkpoint import load, save
+from compressors.context import logits_of
 from compressors.errors import CompressionError, UserError
 from compressors.graph import trace
 from compressors.input_size import InputSize
@@ -96,6 +97,16 @@ def test_a_vision_transformer_keeps_its_class_token_and_resizes_its_grid(vit, tm
     with torch.no_grad():
         torch.testing.assert_close(load(tmp_path)(**{name: half}).logits, found)
         torch.testing.assert_close(load(tmp_path, model)(**{name: half}).logits, found)
+
+
+def test_a_quantized_vision_transformer_is_loaded_at_its_size(vit, tmp_path):
+    model, inputs = vit
+    ((name, image),) = inputs.items()
+    smaller = compress(model, [{"input_size": {"scale": 0.5}}, {"quantize": {"weight_bits": 8, "activation_bits": 32}}], inputs)
+    save(smaller, tmp_path)
+    half = torch.rand(2, image.shape[1], image.shape[2] // 2, image.shape[3] // 2)
+    with torch.no_grad():
+        torch.testing.assert_close(logits_of(load(tmp_path, model)(**{name: half})), logits_of(smaller(**{name: half})))
 
 
 def test_patches_have_to_fill_the_image(vit):

@@ -7,6 +7,8 @@ from PIL import Image
 
 from compressors.errors import CompressionError, UserError
 from compressors.graph import trace
+from compressors.graph.stored import graph_json
+from compressors.pipeline import compress
 from compressors.recipe import Recipe
 from evaluators.metric import Estimate
 from search.cache import Cache
@@ -14,6 +16,7 @@ from search.check import check
 from search.checksums import EXAMPLES
 from search.experiment import Experiment
 from search.export import export_trial
+from search.ledger import Ledger
 from search.load_artifact import load_artifact
 from search.preparing import prepare
 from search.proposals import Proposals
@@ -22,6 +25,7 @@ from search.record import TrialRecord
 from search.results import Results
 from search.stages import StageRunner
 from search.verify import verify
+from search.warm_start import adopted, identity_of
 
 DEVICE = "raspberry-pi-5/onnxruntime"
 SMALLER = {"input_size": {"image": 6}}
@@ -132,6 +136,35 @@ def study(root, runner):
         report = {k: v.to_plain() for k, v in runner.run(made, split="report").metrics.items() if k in ("accuracy", "loss")}
         (folder / "reports" / f"{name}.json").write_text(json.dumps({"report": report}))
     return Results.load(folder)
+
+
+def test_a_finished_study_is_priced_on_a_late_device_at_each_trial_s_size(study, runner):
+    ledger = Ledger(study.folder)
+    ledger.describe(identity_of(runner.prepared), graph_json(runner.prepared.graph))
+    with pytest.raises(UserError, match=r"cannot be priced on pixel-7.*6x6.json is missing"):
+        study.on("pixel-7/onnxruntime")
+    for _ in range(2):
+        ledger.keep_graph("6x6", lambda: graph_json(runner.at(recipe(SMALLER)).graph))
+    ledger.close()
+    late = study.on("pixel-7/onnxruntime")
+    with_it = experiment(f"devices=[{DEVICE}, pixel-7/onnxruntime]")
+    again = StageRunner(prepare(with_it, Cache(), lambda _: None), Cache()).run(recipe(*PRUNED, INT8)).metrics
+    name = next(name for name in again if name.startswith("latency_ms@pixel-7"))
+    assert late.record("0001").metrics[name] == again[name]
+
+
+def test_trials_at_another_size_are_taken_over_by_another_study(study, runner):
+    (study.folder / "study.json").write_text(json.dumps(identity_of(runner.prepared)))
+    (found,) = adopted("digits", study.folder.parent, runner.prepared, lambda _: None, runner.at)
+    known = study.record("0001").metrics
+    assert {name: found.metrics[name] for name in known} == known
+
+
+def test_without_an_experiment_the_data_is_made_smaller_too(runner):
+    p, lines = runner.prepared, []
+    made = compress(p.model, [SMALLER, {"distill": {"epochs": 1}}], p.task.example_inputs, p.task, log=lines.append)
+    assert made.compareto_structure["input_size"]["size"] == [6, 6]
+    assert any("accuracy" in line for line in lines)
 
 
 @pytest.fixture(scope="module")
