@@ -1,4 +1,4 @@
-"""Lines about a front as a whole: what it is on each device, and what its points owe to the seed."""
+"""Lines about a front as a whole: what it is on each device, which techniques are on it, and what its points owe to the seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search.quantities import counted
 from search.replicates import pooled
 from search.results import Results
 
-__all__ = ["front_plain_by_device", "front_summaries", "spread_lines", "tied_lines"]
+__all__ = ["front_plain_by_device", "front_summaries", "spread_lines", "technique_lines", "tied_lines"]
 
 
 def front_plain_by_device(results: Results) -> list[dict[str, Any]]:
@@ -35,6 +35,17 @@ def front_summaries(results: Results) -> list[str]:
         volume = "" if row["hypervolume"] is None else f", hypervolume {row['hypervolume']:.4g}"
         lines.append(f"on {row['device']}: {row['points']} points, knee {row['knee'] or 'none'}{volume}")
     return lines
+
+
+def technique_lines(results: Results) -> list[str]:
+    """Which share of the front's trials uses each step of the recipe; no line where all trials have the same steps."""
+    steps = {r.id: {name for step in r.recipe for name in step} for r in results.records if r.baseline is None and r.status == "ok"}
+    names = list(dict.fromkeys(name for r in results.records if r.id in steps for step in r.recipe for name in step))
+    front = [r.id for r in results.front_records() if r.id in steps]
+    if not front or all(found == set(names) for found in steps.values()):
+        return []
+    shares = ", ".join(f"{name} {sum(name in steps[trial] for trial in front) / len(front):.0%}" for name in names)
+    return [f"of the front's {counted(len(front), 'trial')} use: {shares}"]
 
 
 def spread_lines(results: Results) -> list[str]:

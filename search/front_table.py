@@ -12,7 +12,7 @@ from rich.text import Text
 
 from search.figures import figure, interval, short_name
 from search.front_formats import brief, brief_heading, metric_columns, varied_settings
-from search.front_summary import front_summaries, spread_lines, tied_lines
+from search.front_summary import front_summaries, spread_lines, technique_lines, tied_lines
 from search.results import Results
 
 __all__ = ["explain", "front_lines", "verified_lines"]
@@ -177,7 +177,7 @@ def explain(results: Results, frame: pd.DataFrame, picked: str | None = None) ->
         summaries = front_summaries(results) if own else []
         lines += summaries
         lines.append(f"named rows are uniform baselines, dim where off the front; * is the knee{' on a device' if summaries else ''}")
-        lines += [*tied_lines(rows), *spread_lines(results), *verified_lines(results)]
+        lines += [*technique_lines(results), *tied_lines(rows), *spread_lines(results), *verified_lines(results)]
     beaten: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         if row["dominates"] and row["baseline"] is None:

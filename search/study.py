@@ -19,7 +19,7 @@ from search.cache import Cache
 from search.cluster_address import address_of, require_reachable
 from search.experiment import Experiment
 from search.front_formats import write_exports
-from search.front_summary import front_summaries, spread_lines
+from search.front_summary import front_summaries, spread_lines, technique_lines
 from search.front_table import verified_lines
 from search.front_verification import FrontVerifier
 from search.in_turn import InTurn
@@ -266,7 +266,7 @@ class Study:
         print(f"hypervolume {results.hypervolume():.4f}, of the uniform baselines alone {results.hypervolume(which='baselines'):.4f}")
         beating = {r.id: results.dominated_baselines(r.id) for r in front}
         print(f"{sum(bool(b) for b in beating.values())} points each dominate a uniform baseline")
-        for line in (*front_summaries(results), *spread_lines(results), *verified_lines(results)):
+        for line in (*front_summaries(results), *technique_lines(results), *spread_lines(results), *verified_lines(results)):
             print(line)
         if self._replay is not None:
             differing = differences(self._recorded, results.records)

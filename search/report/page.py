@@ -16,7 +16,7 @@ from compressors.recipe import Recipe
 from evaluators.metric import Estimate
 from search.figures import short_name
 from search.front_formats import brief, brief_heading, varied_settings
-from search.front_summary import front_summaries, spread_lines, tied_lines
+from search.front_summary import front_summaries, spread_lines, technique_lines, tied_lines
 from search.record import TrialRecord
 from search.report.picture import picture
 from search.results import Results, Split
@@ -65,7 +65,7 @@ def page_data(results: Results) -> dict[str, Any]:
         "points": [_point(results, r, rows.get(r.id), bool(keeps), varied) for r, keeps in zip(results.records, kept, strict=True)],
         "order": list(rows),
         "settings": brief_heading(results.records),
-        "fronts": [*front_summaries(results), *tied_lines(rows.values()), *spread_lines(results)],
+        "fronts": [*front_summaries(results), *technique_lines(results), *tied_lines(rows.values()), *spread_lines(results)],
         "statuses": results.statuses(),
         "hypervolume": [v if v == v else None for v in volumes],
         "summary": results.summary() if results.records else "",

@@ -2,7 +2,7 @@ import dataclasses
 
 from evaluators.metric import Estimate
 from search.experiment import Experiment
-from search.front_summary import front_summaries, spread_lines, tied_lines
+from search.front_summary import front_summaries, spread_lines, technique_lines, tied_lines
 
 PI, PIXEL = "raspberry-pi-5/onnxruntime", "pixel-7/onnxruntime"
 
@@ -55,3 +55,13 @@ def test_ties_are_named_and_the_mark_explained():
     assert line.startswith("~ is tied, no better")
     assert line.endswith("0004 with 0002 and 1 other, 0002 with 0001")
     assert tied_lines(rows[2:]) == []
+
+
+def test_shares_of_techniques_are_told_where_recipes_differ_in_their_steps(study):
+    results = study()
+    front = [r for r in results.front_records() if r.baseline is None]
+    assert technique_lines(results) == []  # all trials have the same steps
+    one = dataclasses.replace(front[0], recipe=[*front[0].recipe, {"low_rank": {"rank": 0.5}}])
+    (line,) = technique_lines(dataclasses.replace(results, records=tuple(one if r.id == one.id else r for r in results.records)))
+    assert line.startswith(f"of the front's {len(front)} trials use: ")
+    assert line.endswith(f"low_rank {1 / len(front):.0%}")
