@@ -114,6 +114,7 @@ def test_every_experiment_validates() -> None:
         "gestures",
         "minilm_clinc150",
         "minilm_early_exit",
+        "minilm_every_technique",
         "mobilenetv2_cifar10",
         "resnet20_cifar10",
         "resnet20_early_exit",
