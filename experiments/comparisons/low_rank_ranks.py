@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.comparisons.columns import BYTES, LATENCY, MACS, QUALITY, RATIO, SPREAD, told
+from experiments.comparisons.columns import BYTES, LATENCY, MACS, QUALITY, RATIO, SPREAD, change, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
 from experiments.comparisons.laboratory import Laboratory
 
@@ -18,7 +18,10 @@ def _run(laboratory: Laboratory) -> Measured:
     first = rows[0]
     faster = [row for row in rows[1:] if row.values and (row.values["latency_ratio"] or 1) < 0.95]
     found = [told(row, first, laboratory.quality, "macs", "MACs") for row in rows[1:] if row.values]
-    if not faster:
+    least = min(change(row, "macs", first) for row in rows[1:] if row.values)
+    if least > 0.95:
+        found.append(f"Linear layers and convolutions of kernel 1 are factorised: they have little of the work here, {least:.3f} of the MACs stay.")
+    elif not faster:
         found.append("No rank makes this model faster in the runtime: two small layers cost more launches than one layer saves.")
     return Measured(rows, found, {})
 
