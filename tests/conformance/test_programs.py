@@ -28,7 +28,8 @@ def test_programs_share_axes_and_are_priced_exactly(family):
     entries = generation_entries(model, inputs)
     graph = trace(model, inputs, programs=entries)
     assert [program.name for program in graph.programs] == list(entries) == GENERATE[family]
-    assert graph.axes == forward.axes, "a decoding step fixes nothing that the forward pass leaves free"
+    free = tuple(axis for axis in forward.axes if axis.kind != "window")  # attention of a model that generates stays full
+    assert graph.axes == free, "a decoding step fixes nothing that the forward pass leaves free"
     kept = {axis.name: np.arange((axis.size + 1) // 2) for axis in graph.prunable}
     smaller = cut(model, graph, kept)
     shapes = GraphEdit.identity(graph).cut(kept).shapes(graph)
