@@ -23,6 +23,7 @@ NAMES = (
     "power_modes",
     "sizes",
     "input_size",
+    "serving",
 )
 
 

@@ -18,9 +18,12 @@ from compressors.recipe import Recipe
 from evaluators.devices import device_named
 from evaluators.metric import Estimate
 from experiments.benchmarks.interleaved import compare
+from search.artifact_files import ArtifactSource, varied, write_artifact
 from search.cache import Cache
+from search.evidence import write_promised, write_raw
 from search.experiment import Experiment
 from search.preparing import prepare
+from search.record import TrialRecord
 from search.stages import StageRunner
 
 __all__ = ["Laboratory", "Row", "side_by_side"]
@@ -100,6 +103,21 @@ class Laboratory:
         spread = float(np.std([e.value for e in each], ddof=1)) if len(each) > 1 else None
         known = {name: runs[0][name].value for name in ("parameters", "macs", "size_bytes")}
         return {"quality": mean, "quality_low": mean - half, "quality_high": mean + half, "quality_sd": spread, **known}
+
+    def artifact(self, plain: Sequence[Mapping[str, Any]], folder: Path) -> None:
+        """Write what ``compareto export`` would of a trial with this recipe, into a new folder.
+
+        Raises:
+            TrialError: the recipe cannot be applied, or its model not be exported.
+        """
+        recipe, runner, prepared = Recipe.from_plain(plain), self.runner, self.prepared
+        model, found, report = runner.model(recipe), runner.run(recipe), runner.run(recipe, split="report")
+        before = {**runner.run(Recipe()).metrics, **runner.run(Recipe(), split="report").metrics}
+        record = TrialRecord(folder.name, recipe.to_plain(), "ok", metrics=found.metrics, widths=found.widths, candidate=found.candidate)
+        folder.mkdir(parents=True)
+        write_raw(folder, prepared.experiment, prepared.task, varied(prepared.task))
+        write_promised(folder, prepared.task, model)
+        write_artifact(ArtifactSource(prepared, model, recipe, record, report.metrics, before, ("comparison", ""), runner.shapes(recipe, model)), folder)
 
     @property
     def provenance(self) -> dict[str, Any]:
