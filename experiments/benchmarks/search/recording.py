@@ -123,7 +123,7 @@ class Recording:
         about = {
             "command": self.command,
             "recipes": len(frame),
-            "experiment": [self.experiment, *self.overrides],
+            "experiment": [Path(self.experiment).name, *self.overrides],
             "seed": runner.prepared.experiment.search.seed,
             "part": self.part,
             "uncompressed": {**baseline, "size_bytes": outcome["search"]["size_bytes"].value, "latency_ms": outcome["search"][self.latency].value},
