@@ -111,8 +111,7 @@ class GraphEdit:
         for module in self.separable:
             widths[0, graph.axis_index(f"{module}:dense")] = 0
         for module, window in self.windows.items():
-            blocks = -(-graph.windowable[module] // window)
-            for kind, width in (("full", 0), ("pairs", blocks * 3 * window**2), ("keys", blocks * 3 * window)):
+            for kind, width in zip(("full", "pairs", "keys"), (0, *graph.window_sizes(module, window)), strict=True):
                 widths[0, graph.axis_index(f"{module}:{kind}")] = width
         for group in self.shared:
             for module in self.present(graph, group)[1:]:

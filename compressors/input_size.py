@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal, NoReturn, Self
 import pydantic
 from torch import Tensor, nn
 
-from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit, Scores
+from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit
 from compressors.context import Context
 from compressors.errors import CompressionError, TraceError
 from compressors.graph import trace
@@ -93,11 +93,12 @@ class InputSize(Compressor):
         default: How = "crop" if kind == "series" and next(iter(inputs.values())).dim() == 2 else "resize"
         return Sizing(kind, native, asked, "truncate" if kind == "tokens" else self.how or default, trailing if kind == "tokens" else 0)
 
-    def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - the graph has the size
-        """Decides no width: ``graph`` is the trace at this size. Costs depend on it all the same. See ``Compressor.plan``."""
-        return edit
+    @classmethod
+    def plans(cls) -> bool:
+        """Although it decides no width: costs are those of the trace at its size. See ``Compressor.plans``."""
+        return True
 
-    def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:  # noqa: ARG002 - see plan
+    def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:  # noqa: ARG002 - the graph has the size
         """A copy for inputs of ``context.sizing``, which says so. See ``Compressor.apply``."""
         if context.sizing is None:
             return copy.deepcopy(model)

@@ -61,10 +61,8 @@ class LocalAttention(Compressor):
             raise CompressionError(
                 f"{self.name}: the patterns leave no attention" if graph.windowable else f"{self.name}: window {self.window}: {_none(graph)}"
             )
-        chosen = {
-            module: self.window for module in edit.present(graph, modules) if _pairs(graph.windowable[module], self.window) < graph.windowable[module] ** 2
-        }
-        return replace(edit, windows={**edit.windows, **chosen})
+        cheaper = [module for module in edit.present(graph, modules) if graph.window_sizes(module, self.window)[0] < graph.windowable[module] ** 2]
+        return replace(edit, windows={**edit.windows, **dict.fromkeys(cheaper, self.window)})
 
     def apply(self, model: nn.Module, edit: GraphEdit, context: Context) -> nn.Module:
         """A copy whose attentions have windows. See ``Compressor.apply``."""
@@ -80,10 +78,6 @@ class LocalAttention(Compressor):
             return any(fnmatch.fnmatchcase(name, pattern) for name in _holders(module) for pattern in patterns)
 
         return [module for module in graph.windowable if (not self.include or match(self.include, module)) and not match(self.exclude, module)]
-
-
-def _pairs(tokens: int, window: int) -> int:
-    return -(-tokens // window) * 3 * window**2
 
 
 def _holders(module: str) -> list[str]:

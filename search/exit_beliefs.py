@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from compressors.graph.exits import Exits, staged
 from compressors.recipe import Recipe
 from evaluators.exit_rates import ExitRates
 from evaluators.metric import Estimate
+from search.grouping import in_groups
 from search.stages import StageRunner
 
 __all__ = ["ExitBeliefs"]
@@ -52,19 +53,18 @@ class ExitBeliefs:
         Args:
             edits: of candidates with exits, and their recipes.
         """
-        groups: dict[tuple[Exits, int], list[str]] = {}
-        for key, (edit, recipe) in edits.items():
-            assert edit.exits is not None
-            groups.setdefault((edit.exits, id(self._runner.at(recipe))), []).append(key)
-        found: dict[str, tuple[dict[str, Estimate], dict[str, Estimate]]] = {}
-        for (exits, _), keys in groups.items():
-            prepared = self._runner.at(edits[keys[0]][1])
-            shapes = Shapes.concatenate([edits[key][0].shapes(prepared.graph) for key in keys])
-            believed = prepared.costs(shapes, [self.rates(exits, _threshold(edits[key][1])) for key in keys])
+
+        def alike(some: list[tuple[GraphEdit, Recipe]]) -> Iterable[tuple[dict[str, Estimate], dict[str, Estimate]]]:
+            exits, prepared = some[0][0].exits, self._runner.at(some[0][1])
+            assert exits is not None
+            shapes = Shapes.concatenate([edit.shapes(prepared.graph) for edit, _ in some])
+            believed = prepared.costs(shapes, [self.rates(exits, _threshold(recipe)) for _, recipe in some])
             first = ExitRates.of(exits, 0.0, np.zeros(1, dtype=np.int64))
             least = ExitRates(exits, 0.0, tuple(Estimate.exact(e.value) for e in first.reached))
-            found |= dict(zip(keys, zip(believed, prepared.costs(shapes, [least] * len(keys)), strict=True), strict=True))
-        return found
+            return zip(believed, prepared.costs(shapes, [least] * len(some)), strict=True)
+
+        priced = in_groups(list(edits.values()), lambda one: (one[0].exits, id(self._runner.at(one[1]))), alike)
+        return dict(zip(edits, priced, strict=True))
 
     @cached_property
     def _graph(self) -> ModelGraph:

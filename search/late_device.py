@@ -20,6 +20,7 @@ from evaluators.devices.expected import expected_costs
 from evaluators.exit_rates import ExitRates
 from evaluators.metric import Estimate
 from search.device_costs import in_blocks, study_device
+from search.grouping import in_groups
 from search.study_files import GRAPH, GRAPHS
 
 if TYPE_CHECKING:
@@ -57,11 +58,12 @@ def priced(results: Results, device: str) -> Results:
         found = expected_costs(model, traced, block, rates) if rates else model.cost(traced, block)
         return [{f"{name}@{key}": values.estimate(i) for name, values in found.items()} for i in range(len(block))]
 
-    costs: dict[str, dict[str, Estimate]] = {}
-    for label in dict.fromkeys(map(size_of, records)):
-        some = [r for r in records if size_of(r) == label]
-        traced = graph if label is None else _graph_at(path.parent / GRAPHS / f"{label}.json", results.name, key)
-        costs |= {r.id: row for r, row in zip(some, in_blocks(shapes_of(some), rates_of(some), partial(price, traced)), strict=True)}
+    def price_alike(some: list[TrialRecord]) -> list[dict[str, Estimate]]:
+        size = size_of(some[0])
+        traced = graph if size is None else _graph_at(path.parent / GRAPHS / f"{size}.json", results.name, key)
+        return in_blocks(shapes_of(some), rates_of(some), partial(price, traced))
+
+    costs = dict(zip([r.id for r in records], in_groups(records, size_of, price_alike), strict=True))
     everything = tuple(dataclasses.replace(r, metrics={**r.metrics, **costs[r.id]}) if r.id in costs else r for r in results.records)
     limits = {**results.memory_bytes, key: model.memory_bytes}
     return dataclasses.replace(results, experiment=experiment.on(key), records=everything, memory_bytes=limits)

@@ -22,6 +22,7 @@ from search.algorithms.screening import Screened
 from search.box import Box, axis
 from search.exit_beliefs import ExitBeliefs
 from search.experiment import Experiment
+from search.grouping import in_groups
 from search.preparing import Prepared
 from search.record import TrialRecord
 from search.stages import StageRunner, last_trained
@@ -186,9 +187,7 @@ class Proposals:
         keys = [point_key({name: value for name, value in values.items() if name not in self._free}) for values in points]
         known = {key: self._planned[key] for key in keys if key in self._planned}
         new = {key: values for key, values in zip(keys, points, strict=True) if key not in known}
-        # Graphs of other sizes of inputs have other axes: candidates are priced together where they have one.
-        shapes: dict[int, dict[str, Shapes]] = {}
-        sizes: dict[int, Prepared] = {}
+        whole: dict[str, tuple[GraphEdit, Prepared]] = {}
         exiting: dict[str, tuple[GraphEdit, Recipe]] = {}
         for key, values in new.items():
             recipe = self._experiment.space.recipe(values)
@@ -200,11 +199,9 @@ class Proposals:
             if edit.exits is not None:
                 exiting[key] = edit, recipe
             else:
-                sizes[id(prepared)] = prepared
-                shapes.setdefault(id(prepared), {})[key] = edit.shapes(prepared.graph)
-        costs: dict[str, dict[str, Estimate]] = {}
-        for size, rows in shapes.items():
-            costs |= dict(zip(rows, sizes[size].costs(Shapes.concatenate(list(rows.values()))), strict=True))
+                whole[key] = edit, prepared
+        # Graphs of other sizes of inputs have other axes: candidates are priced together where they have one.
+        costs = dict(zip(whole, in_groups(list(whole.values()), lambda one: id(one[1]), _costs), strict=True))
         found = {key: costs[key] if key in costs and self._feasible(costs[key]) else None for key in new}
         # Only what exits cannot cost is refused: what they do is seen when they are trained.
         found |= {key: believed if self._feasible(least) else None for key, (believed, least) in self._beliefs.priced(exiting).items()}
@@ -226,3 +223,9 @@ class Proposals:
             if metrics[f"peak_memory_bytes@{key}"].value > device.memory_bytes:
                 return False
         return all(c.satisfied(metrics, self._baseline) for c in self._experiment.parsed_constraints if not c.observed)
+
+
+def _costs(candidates: list[tuple[GraphEdit, Prepared]]) -> list[dict[str, Estimate]]:
+    """Of candidates of one graph."""
+    prepared = candidates[0][1]
+    return prepared.costs(Shapes.concatenate([edit.shapes(prepared.graph) for edit, _ in candidates]))

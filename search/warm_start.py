@@ -11,8 +11,8 @@ from typing import Any
 from compressors.errors import UserError
 from compressors.graph import ModelGraph
 from compressors.recipe import Recipe
-from evaluators.metric import Estimate
 from search.experiment import Experiment
+from search.grouping import in_groups
 from search.late_device import rates_of, shapes_of
 from search.preparing import Prepared
 from search.record import TrialRecord
@@ -88,12 +88,8 @@ def adopted(
         raise UserError(f"--from: study {folder.name!r} has no trial to take over ({what})")
     quality = {m.name for m in prepared.task.quality}
     inside = 0
-    priced: dict[str, dict[str, Estimate]] = {}
-    for which in {id(by_id[r.id]): by_id[r.id] for r in usable}.values():
-        some = [r for r in usable if by_id[r.id] is which]
-        priced |= {r.id: row for r, row in zip(some, which.costs_alone(shapes_of(some), rates_of(some)), strict=True)}
-    for record in usable:
-        costs = priced[record.id]
+    priced = in_groups(usable, lambda r: id(by_id[r.id]), lambda some: by_id[some[0].id].costs_alone(shapes_of(some), rates_of(some)))
+    for record, costs in zip(usable, priced, strict=True):
         values = point_of(prepared.experiment.space, record.recipe)
         inside += values is not None
         yield dataclasses.replace(

@@ -335,6 +335,11 @@ class ModelGraph:
         whole = self.baseline().widths
         return {module: int(tokens.evaluate(whole)[0]) for module, tokens in found.items()}
 
+    def window_sizes(self, module: str, window: int) -> tuple[int, int]:
+        """Of an attention in blocks of ``window`` tokens: pairs of queries and keys, and keys of all blocks together (see ``compressors.graph.windows``)."""
+        keys = -(-self.windowable[module] // window) * 3 * window
+        return keys * window, keys
+
     @cached_property
     def _counted(self) -> tuple[Polynomial, ...]:
         return tuple(tensor.elements * tensor.own for tensor in self.parameter_tensors.values())
