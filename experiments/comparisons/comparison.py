@@ -118,7 +118,7 @@ class Comparison:
         import matplotlib as mpl
 
         mpl.use("Agg")
-        mpl.rcParams["svg.hashsalt"] = "compareto"
+        mpl.rcParams |= {"svg.hashsalt": "compareto", "svg.fonttype": "none"}
         from matplotlib import pyplot as plt
 
         titles = {c.key: c.title.replace("QUALITY", data["quality"]) for c in self.columns}

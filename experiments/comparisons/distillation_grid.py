@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from experiments.comparisons.columns import QUALITY, SPREAD, lost
 from experiments.comparisons.comparison import Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory
+from experiments.comparisons.laboratory import Laboratory, Step
 
 __all__ = ["COMPARISON"]
 
@@ -12,12 +12,12 @@ _TEMPERATURES, _ALPHAS = (1, 2, 4, 8), (0.3, 0.6, 0.9)
 
 
 def _run(laboratory: Laboratory) -> Measured:
-    prune = {"prune": {"ratio": 0.5}}
+    prune: Step = {"prune": {"ratio": 0.5}}
 
-    def trained(**settings: float) -> list[dict[str, object]]:
+    def trained(**settings: float) -> list[Step]:
         return [prune, {"distill": {**laboratory.recovery, **settings}}]
 
-    recipes = {"pruned by half, not trained": [prune], "fine-tuned": trained(alpha=0.0)}
+    recipes: dict[str, list[Step]] = {"pruned by half, not trained": [prune], "fine-tuned": trained(alpha=0.0)}
     recipes |= {f"T {t}, alpha {a}": trained(temperature=t, alpha=a) for a in _ALPHAS for t in _TEMPERATURES}
     rows = laboratory.rows(recipes, timed=False)
     direction, plain = laboratory.quality.direction, rows[1]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from experiments.comparisons.columns import BYTES, LATENCY, QUALITY, RATIO, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory
+from experiments.comparisons.laboratory import Laboratory, Step
 
 __all__ = ["COMPARISON"]
 
 
 def _run(laboratory: Laboratory) -> Measured:
     common = {"weight_bits": 8, "activation_bits": 8}
-    recipes: dict[str, list[dict[str, object]]] = {
+    recipes: dict[str, list[Step]] = {
         "float": [],
         "weights alone": [{"quantize": {"weight_bits": 8, "activation_bits": 32}}],
         "dynamic": [{"quantize": {**common, "mode": "dynamic"}}],

@@ -11,7 +11,7 @@ from pathlib import Path
 from compressors.recipe import Recipe
 from experiments.comparisons.columns import BYTES, QUALITY, change, lost
 from experiments.comparisons.comparison import Column, Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory, Row
+from experiments.comparisons.laboratory import Laboratory, Row, Step
 
 __all__ = ["COMPARISON"]
 
@@ -30,14 +30,14 @@ print(json.dumps({"first": sorted(r["first_token_ms"] for r in runs)[1], "token"
 
 
 def _run(laboratory: Laboratory) -> Measured:
-    recipes: dict[str, list[dict[str, object]]] = {
+    recipes: dict[str, list[Step]] = {
         "float": [],
         "int8": [{"quantize": {"weight_bits": 8, "activation_bits": 8, "mode": "dynamic"}}],
         "int4, groups of 32": [{"quantize": {"weight_bits": 4, "granularity": 32, "activation_bits": 8, "mode": "dynamic"}}],
     }
     rows = laboratory.rows(recipes, timed=False)
     with tempfile.TemporaryDirectory() as folder:
-        files = {}
+        files: dict[str, Path] = {}
         for label, plain in recipes.items():
             place = Path(folder) / str(len(files))
             place.mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from experiments.comparisons.columns import LATENCY, MACS, QUALITY, RATIO, SPREAD, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory, Row
+from experiments.comparisons.laboratory import Laboratory, Row, Step
 
 __all__ = ["COMPARISON"]
 
@@ -16,7 +16,7 @@ def _run(laboratory: Laboratory) -> Measured:
     native = min(next(iter(task.example_inputs.values())).shape[2:] or next(iter(task.example_inputs.values())).shape[1:])
     key, unit = ("image", "pixels") if task.name == "image-classification" else ("length", "tokens")
     sizes = sorted({round(share * native) for share in _SHARES}, reverse=True)
-    recipes: dict[str, list[dict[str, object]]] = {f"{native} {unit}": []}
+    recipes: dict[str, list[Step]] = {f"{native} {unit}": []}
     for size in sizes:
         recipes[f"{size} {unit}, as it is"] = [{"input_size": {key: size}}]
         recipes[f"{size} {unit}, trained"] = [{"input_size": {key: size}}, *laboratory.recover]

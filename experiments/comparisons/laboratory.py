@@ -26,7 +26,10 @@ from search.preparing import prepare
 from search.record import TrialRecord
 from search.stages import StageRunner
 
-__all__ = ["Laboratory", "Row", "side_by_side"]
+__all__ = ["Laboratory", "Row", "Step", "side_by_side"]
+
+Step = Mapping[str, Any]
+"""Of a plain recipe: the settings of one compressor, by its name."""
 
 _SECONDS = 1.0
 
@@ -75,11 +78,11 @@ class Laboratory:
         """The step of recovery."""
         return [{"distill": dict(self.recovery)}]
 
-    def rows(self, recipes: Mapping[str, Sequence[Mapping[str, Any]]], *, timed: bool = True) -> list[Row]:
+    def rows(self, recipes: Mapping[str, Sequence[Step]], *, timed: bool = True) -> list[Row]:
         """A row for each recipe; the first is what ratios and differences are of. See ``side_by_side``."""
         return side_by_side({label: (self, recipe) for label, recipe in recipes.items()}, timed=timed)
 
-    def priced(self, recipe: Sequence[Mapping[str, Any]], device: str) -> dict[str, Estimate]:
+    def priced(self, recipe: Sequence[Step], device: str) -> dict[str, Estimate]:
         """What a device model says of a recipe, by metric; nothing is trained.
 
         Raises:
@@ -104,7 +107,7 @@ class Laboratory:
         known = {name: runs[0][name].value for name in ("parameters", "macs", "size_bytes")}
         return {"quality": mean, "quality_low": mean - half, "quality_high": mean + half, "quality_sd": spread, **known}
 
-    def artifact(self, plain: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    def artifact(self, plain: Sequence[Step], folder: Path) -> None:
         """Write what ``compareto export`` would of a trial with this recipe, into a new folder.
 
         Raises:
@@ -134,7 +137,7 @@ class Laboratory:
         }
 
 
-def side_by_side(cases: Mapping[str, tuple[Laboratory, Sequence[Mapping[str, Any]]]], *, timed: bool = True) -> list[Row]:
+def side_by_side(cases: Mapping[str, tuple[Laboratory, Sequence[Step]]], *, timed: bool = True) -> list[Row]:
     """A row for each laboratory and recipe; the first is what ratios and differences are of, and what all take the inputs of, but those with ``input_size``.
 
     Columns: ``quality`` (mean over seeds), ``quality_low`` and ``quality_high`` (of the examples, 90 %), ``quality_sd`` (between seeds), ``parameters``,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from experiments.comparisons.columns import BYTES, LATENCY, MACS, QUALITY, RATIO, SPREAD, change, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory
+from experiments.comparisons.laboratory import Laboratory, Step
 
 __all__ = ["COMPARISON"]
 
@@ -12,7 +12,7 @@ _RANKS = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 
 def _run(laboratory: Laboratory) -> Measured:
-    recipes: dict[str, list[dict[str, object]]] = {"uncompressed": []}
+    recipes: dict[str, list[Step]] = {"uncompressed": []}
     recipes |= {f"rank {rank:.0%}": [{"low_rank": {"rank": rank}}, *laboratory.recover] for rank in _RANKS}
     rows = laboratory.rows(recipes)
     first = rows[0]

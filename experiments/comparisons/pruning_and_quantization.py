@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from experiments.comparisons.columns import BYTES, LATENCY, MACS, QUALITY, RATIO, SPREAD, change, lost
 from experiments.comparisons.comparison import Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory
+from experiments.comparisons.laboratory import Laboratory, Step
 from experiments.comparisons.recipes import integers
 
 __all__ = ["COMPARISON"]
 
 
 def _run(laboratory: Laboratory) -> Measured:
-    prune = {"prune": {"ratio": 0.3}}
+    prune: Step = {"prune": {"ratio": 0.3}}
     whole, four = integers(laboratory, 8), integers(laboratory, 4)
-    recipes: dict[str, list[dict[str, object]]] = {
+    recipes: dict[str, list[Step]] = {
         "uncompressed": [],
         "pruned by 30 %": [prune, *laboratory.recover],
         "8 bits": [whole],

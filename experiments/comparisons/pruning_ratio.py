@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from experiments.comparisons.columns import BYTES, LATENCY, MACS, PARAMETERS, QUALITY, RATIO, SPREAD, change, knee, lost
 from experiments.comparisons.comparison import Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory
+from experiments.comparisons.laboratory import Laboratory, Step
 
 __all__ = ["COMPARISON"]
 
@@ -13,7 +13,7 @@ _RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 def _run(laboratory: Laboratory) -> Measured:
     kind = "channels" if any(axis.kind == "channels" for axis in laboratory.prepared.graph.prunable) else "ffn"
-    recipes: dict[str, list[dict[str, object]]] = {"uncompressed": []}
+    recipes: dict[str, list[Step]] = {"uncompressed": []}
     for ratio in _RATIOS:
         recipes[f"{kind} {ratio:.0%}"] = [{"prune": {"ratio": {kind: ratio}}}, *laboratory.recover]
     for ratio in _RATIOS:

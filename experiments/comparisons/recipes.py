@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from experiments.comparisons.laboratory import Laboratory
+from experiments.comparisons.laboratory import Laboratory, Step
 
 __all__ = ["integers", "smaller"]
 
 
-def integers(laboratory: Laboratory, bits: int) -> dict[str, object]:
+def integers(laboratory: Laboratory, bits: int) -> Step:
     """A ``quantize`` step. Transformers find the ranges of activations at run time, as usual; 4-bit weights need groups there."""
     if laboratory.prepared.task.name == "image-classification":
         return {"quantize": {"weight_bits": bits, "activation_bits": 8}}
@@ -15,6 +15,6 @@ def integers(laboratory: Laboratory, bits: int) -> dict[str, object]:
     return {"quantize": {"weight_bits": bits, "activation_bits": 8, "mode": "dynamic", **groups}}
 
 
-def smaller(laboratory: Laboratory) -> list[dict[str, object]]:
+def smaller(laboratory: Laboratory) -> list[Step]:
     """30 % of the units pruned, then 8 bits."""
     return [{"prune": {"ratio": 0.3}}, integers(laboratory, 8)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from compressors.recipe import Recipe
 from experiments.comparisons.columns import BYTES, LATENCY, MACS, PARAMETERS, QUALITY, RATIO, SPREAD, lost, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory
+from experiments.comparisons.laboratory import Laboratory, Step
 
 __all__ = ["COMPARISON"]
 
@@ -13,16 +13,16 @@ _FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 
 
 def _run(laboratory: Laboratory) -> Measured:
-    recipes: dict[str, list[dict[str, object]]] = {"uncompressed": []}
+    recipes: dict[str, list[Step]] = {"uncompressed": []}
     known: set[tuple[str, ...]] = set()
     for fraction in _FRACTIONS:
-        step: dict[str, object] = {"depthwise_separable": {"fraction": fraction}}
+        step: Step = {"depthwise_separable": {"fraction": fraction}}
         replaced = laboratory.runner.plan(Recipe.from_plain([step]))[-1].separable
         # Of few convolutions two shares may be the same ones.
         if replaced not in known:
             known.add(replaced)
             recipes[f"separable {fraction:.0%}"] = [step, *laboratory.recover]
-    everything: dict[str, object] = {"depthwise_separable": {}}
+    everything: Step = {"depthwise_separable": {}}
     recipes["separable 100%, not recovered"] = [everything]
     recipes["separable 100%, reconstructed first"] = [everything, {"reconstruct": {}}, *laboratory.recover]
     rows = laboratory.rows(recipes)

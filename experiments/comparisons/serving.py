@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.comparisons.columns import BYTES, QUALITY, lost
 from experiments.comparisons.comparison import Column, Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory, Row
+from experiments.comparisons.laboratory import Laboratory, Row, Step
 from experiments.comparisons.recipes import integers
 from search.quantities import format_bytes
 from search.serving.comparison import compare
@@ -24,7 +24,7 @@ _CONCURRENCY = 8
 
 def _run(laboratory: Laboratory) -> Measured:
     require_serve()
-    recipes: dict[str, list[dict[str, object]]] = {
+    recipes: dict[str, list[Step]] = {
         "uncompressed": [],
         "compressed": [{"prune": {"ratio": 0.3}}, *laboratory.recover, integers(laboratory, 8)],
     }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from experiments.comparisons.columns import BYTES, LATENCY, PARAMETERS, QUALITY, RATIO, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
-from experiments.comparisons.laboratory import Laboratory
+from experiments.comparisons.laboratory import Laboratory, Step
 
 __all__ = ["COMPARISON"]
 
 
 def _run(laboratory: Laboratory) -> Measured:
-    recipes: dict[str, list[dict[str, object]]] = {"uncompressed": []}
+    recipes: dict[str, list[Step]] = {"uncompressed": []}
     for every in (2, 3, 6):
         for init in ("first", "mean"):
             recipes[f"{every} blocks share, from the {init}"] = [{"share_weights": {"every": every, "init": init}}, *laboratory.recover]
