@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from experiments.comparisons.comparison import RESULTS, Comparison
+from experiments.comparisons.overview import write_overview
 from search.quiet import quiet_libraries
 
 NAMES = (
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--subject {subject!r} is not accepted; accepted: {', '.join(found.subjects)}")
     quiet_libraries()
     print(found.page(chosen.out) if chosen.page else found.measure(subject, chosen.out))
+    print(write_overview([comparison(name) for name in NAMES], chosen.out))
     return 0
 
 

@@ -68,6 +68,7 @@ class Comparison:
         curve: of the plot.
         run: measures one subject.
         logarithmic: axes of the plot, of ``x`` and ``y``.
+        technique: whether rows are a technique applied to the first one's model.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Comparison:
     curve: Curve
     run: Callable[[Laboratory], Measured]
     logarithmic: Sequence[str] = ()
+    technique: bool = True
 
     def measure(self, subject: str, folder: Path = RESULTS) -> Path:
         """Run it, keep its figures and write its page; the page's path."""
@@ -86,8 +88,8 @@ class Comparison:
         data = {"rows": [asdict(row) for row in measured.rows], "findings": list(measured.findings), "groups": {k: list(v) for k, v in measured.groups.items()}}
         place = folder / "data" / f"{self.name}-{subject}.json"
         place.parent.mkdir(parents=True, exist_ok=True)
-        quality = laboratory.quality.name
-        place.write_text(json.dumps({**data, "quality": quality, "provenance": laboratory.provenance}, indent=1, sort_keys=True) + "\n")
+        quality = {"quality": laboratory.quality.name, "direction": laboratory.quality.direction}
+        place.write_text(json.dumps({**data, **quality, "provenance": laboratory.provenance}, indent=1, sort_keys=True) + "\n")
         return self.page(folder)
 
     def page(self, folder: Path = RESULTS) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -103,7 +104,7 @@ class Laboratory:
         runs = [self.runner.run(recipe, replicate=n, split="report").metrics for n in range(self.seeds if _trains(recipe) else 1)]
         each = [run[self.quality.name] for run in runs]
         mean, half = float(np.mean([e.value for e in each])), float(np.mean([(e.high - e.low) / 2 for e in each]))
-        spread = float(np.std([e.value for e in each], ddof=1)) if len(each) > 1 else None
+        spread = statistics.stdev(e.value for e in each) if len(each) > 1 else None
         known = {name: runs[0][name].value for name in ("parameters", "macs", "size_bytes")}
         return {"quality": mean, "quality_low": mean - half, "quality_high": mean + half, "quality_sd": spread, **known}
 

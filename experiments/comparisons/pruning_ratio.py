@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.comparisons.columns import BYTES, LATENCY, MACS, PARAMETERS, QUALITY, RATIO, SPREAD, change, knee, lost
+from experiments.comparisons.columns import BYTES, LATENCY, MACS, PARAMETERS, QUALITY, RATIO, SPREAD, knee, lost, told
 from experiments.comparisons.comparison import Comparison, Curve, Measured
 from experiments.comparisons.laboratory import Laboratory, Step
 
@@ -24,18 +24,12 @@ def _run(laboratory: Laboratory) -> Measured:
     single = [first, *(row for row in rows if row.label.startswith("weights") and row.values)]
     best = knee(structured, "macs", "quality")
     by_label = {row.label: row for row in rows}
-    found = []
-    found.append(
-        f"The knee of {kind} is {best.label}: {change(best, 'macs', first):.2f} of the MACs, {best.values['latency_ratio']:.2f} of the latency, "
-        f"{lost(best, first, direction):+.3g} {laboratory.quality.name} lost."
-    )
-    for share in ("20%", "50%"):
-        row = by_label[f"{kind} {share}"]
-        if row.values:
-            found.append(
-                f"{kind} {share}: {change(row, 'parameters', first):.2f} of the parameters, {change(row, 'macs', first):.2f} of the MACs, "
-                f"{row.values['latency_ratio']:.2f} of the latency, {lost(row, first, direction):+.3g} {laboratory.quality.name} lost."
-            )
+    found = [f"The knee of {kind} is {told(best, first, laboratory.quality, 'macs', 'MACs')}"]
+    at = [by_label[f"{kind} {share}"] for share in ("20%", "50%")]
+    found += [told(row, first, laboratory.quality, "parameters", "parameters") for row in at if row.values]
+    slower = [row.label for row in structured if (row.values["latency_ratio"] or 0) > 1]
+    if slower:
+        found.append(f"Fewer {kind} are not faster in this runtime by themselves; slower than the uncompressed model: {', '.join(slower)}.")
     last = single[-1]
     found.append(
         f"Single weights set to zero do not make the runtime faster: {last.label}, {last.values['latency_ratio']:.2f} of the latency, "

@@ -41,4 +41,5 @@ COMPARISON = Comparison(
     Curve("parameters", "quality"),
     _run,
     ("x",),
+    technique=False,
 )

@@ -8,6 +8,7 @@ from experiments.comparisons import __main__ as command
 from experiments.comparisons.columns import knee
 from experiments.comparisons.comparison import RESULTS, Column, Comparison, Curve
 from experiments.comparisons.laboratory import Row
+from experiments.comparisons.overview import write_overview
 from experiments.comparisons.subjects import SUBJECTS
 
 ALL = [command.comparison(name) for name in command.NAMES]
@@ -30,6 +31,42 @@ def test_a_page_has_the_figures_the_findings_and_where_they_come_from(tmp_path):
     assert "- It is not." in page
     assert "seeds: 3." in page
     assert (tmp_path / "sizes-digits.svg").read_text().startswith("<?xml")
+
+
+def test_the_overview_has_the_fastest_row_that_loses_little(tmp_path):
+    def row(label, quality, ratio):
+        return {"label": label, "values": {"quality": quality, "latency_ratio": ratio, "macs": 50.0, "size_bytes": 10.0}, "note": ""}
+
+    def kept(name, rows, quality="accuracy", direction="max"):
+        data = {"rows": rows, "findings": [f"Of {name}."], "groups": {}, "quality": quality, "direction": direction, "provenance": {}}
+        (tmp_path / f"data/{name}-digits.json").write_text(json.dumps(data))
+        return Comparison(name, name.title(), "", ("digits",), (), Curve("macs", "quality"), lambda _: None, technique=name != "sizes")
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "early_exit.md").write_text("# Fixed against early exit\n")
+    whole = row("whole", 0.98, 1.0)
+    made = [
+        kept("pruning", [whole, row("10 %", 0.98, 0.9), row("50 %", 0.975, 0.6), row("90 %", 0.9, 0.1)]),
+        kept("sparse", [whole, row("10 %", 0.98, 0.96), row("50 %", 0.98, 1.3)]),
+        kept("bits", [row("float", 6.5, 1.0), row("8", 6.55, 0.5), row("2", 500.0, 0.1)], "perplexity", "min"),
+        kept("broken", [whole, row("10 %", 0.5, 0.1)]),
+        kept("sizes", [whole, row("small", 0.98, 0.5)]),
+    ]
+    page = write_overview(made, tmp_path).read_text()
+    assert "| [Pruning](pruning.md) | digits | 50 % | 1.00 | 1.00 | 0.60 | +0.5 points |" in page
+    assert "| [Sparse](sparse.md) | digits | 10 % | 1.00 | 1.00 | 0.96, no faster | +0.0 points |" in page
+    assert "| [Bits](bits.md) | digits | 8 | 1.00 | 1.00 | 0.50 | +0.05 |" in page
+    assert "- [Broken](broken.md), digits: Of broken." in page, "none of its rows loses so little"
+    assert "- [Sizes](sizes.md), digits: Of sizes." in page
+    assert "- [Fixed against early exit](early_exit.md)" in page
+
+
+def test_the_overview_in_the_repository_is_of_the_figures_that_are_kept(tmp_path):
+    for path in [*RESULTS.glob("*.md"), *RESULTS.glob("data/*.json")]:
+        copy = tmp_path / path.relative_to(RESULTS)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(path.read_text())
+    assert write_overview(ALL, tmp_path).read_text() == (RESULTS / "README.md").read_text()
 
 
 def test_the_knee_is_farthest_from_the_straight_line():
