@@ -19,6 +19,7 @@ from compressors.targets.onnxruntime import OnnxRuntime
 from evaluators.devices import device_named
 from evaluators.devices.kernel_table import kernel_table
 from search.space import Space
+from tests.compressors.applied import applied
 
 TARGET = OnnxRuntime()
 IMAGES = {"input": torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))}
@@ -56,15 +57,7 @@ def images():
 
 
 def made(recipe, model=None):
-    """The recipe's model, the graph and the shapes that it was priced by."""
-    model = model or images()
-    graph = trace(model, IMAGES)
-    steps = Recipe.from_plain(recipe)
-    edits = steps.plan(graph, {name: scores_of(model, graph, name, None) for name in steps.criteria()})
-    context, smaller = Context(None, model, graph, IMAGES, TARGET), model
-    for step, edit in zip(steps.steps, edits, strict=True):
-        smaller = step.apply(smaller, edit, context)
-    return smaller, graph, edits[-1].shapes(graph)
+    return applied(recipe, model or images(), IMAGES)
 
 
 def replaced(model):

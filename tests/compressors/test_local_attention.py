@@ -9,16 +9,16 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from compressors.checkpoint import load, save
-from compressors.context import Context, logits_of
+from compressors.context import logits_of
 from compressors.errors import CompressionError, UserError
 from compressors.graph import trace
 from compressors.graph.windows import windowed_attention
 from compressors.pipeline import compress
 from compressors.recipe import Recipe
-from compressors.scoring import scores_of
 from compressors.targets.onnx_session import OnnxSession
 from compressors.targets.onnxruntime import OnnxRuntime
 from search.space import Space
+from tests.compressors.applied import applied
 from tests.conformance.families import build
 
 TARGET = OnnxRuntime()
@@ -45,17 +45,6 @@ def bert(layers=2):
 def output(model, inputs):
     with torch.no_grad():
         return logits_of(model(**inputs))
-
-
-def made(recipe, model, inputs):
-    """The recipe's model, the graph and the shapes that it was priced by."""
-    graph = trace(model, inputs)
-    steps = Recipe.from_plain(recipe)
-    edits = steps.plan(graph, {name: scores_of(model, graph, name, None) for name in steps.criteria()})
-    context, smaller = Context(None, model, graph, inputs, TARGET), model
-    for step, edit in zip(steps.steps, edits, strict=True):
-        smaller = step.apply(smaller, edit, context)
-    return smaller, graph, edits[-1].shapes(graph)
 
 
 @pytest.mark.parametrize("masked", ["no mask", "padding", "bool", "added"])
@@ -104,14 +93,14 @@ def test_a_wide_window_changes_nothing_and_a_token_beyond_a_narrow_one_has_no_in
 def test_the_price_is_that_of_the_model_really_made(family, window):
     model, inputs = (bert(), texts()) if family == "bert" else build("vit")
     model = model.eval()
-    smaller, graph, shapes = made([{"prune": {"ratio": {"heads": 0.5}}}, {"local_attention": {"window": window}}], model, inputs)
+    smaller, graph, shapes = applied([{"prune": {"ratio": {"heads": 0.5}}}, {"local_attention": {"window": window}}], model, inputs)
     again = trace(smaller, inputs, check_cuts=False)
     assert set(smaller.compareto_structure["windows"]) == set(graph.windowable)
     assert graph.count_macs(shapes)[0] == again.macs
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         smaller(**inputs)
     assert again.macs == counter.get_total_flops() / 2
-    full = made([{"prune": {"ratio": {"heads": 0.5}}}], model, inputs)[2]
+    full = applied([{"prune": {"ratio": {"heads": 0.5}}}], model, inputs)[2]
     assert graph.count_macs(shapes)[0] < graph.count_macs(full)[0]
     assert graph.count_parameters(shapes)[0] == graph.count_parameters(full)[0] == sum(p.numel() for p in smaller.parameters())
 
@@ -130,7 +119,7 @@ def agrees(model, session, inputs, tolerance):
 
 def test_the_file_gives_the_models_answers(tmp_path):
     model, inputs = build("vit")
-    local = made([{"local_attention": {"window": 2}}], model.eval(), inputs)[0]
+    local = applied([{"local_attention": {"window": 2}}], model.eval(), inputs)[0]
     assert local.compareto_structure["windows"]
     agrees(local, OnnxSession(TARGET.export(local, inputs, tmp_path), 1), inputs, 1e-5)
 
@@ -139,7 +128,7 @@ def test_the_file_gives_the_models_answers(tmp_path):
 @pytest.mark.parametrize("quantize", [None, {"mode": "dynamic"}], ids=str)
 def test_the_file_gives_the_models_answers_at_any_length(quantize, tmp_path):
     steps = [{"local_attention": {"window": 4}}, *([{"quantize": quantize}] if quantize else [])]
-    local = made(steps, bert(1), texts())[0]
+    local = applied(steps, bert(1), texts())[0]
     session = OnnxSession(TARGET.export(local, texts(), tmp_path), 1)
     for length in (TOKENS, 23):
         agrees(local, session, texts(length), 0.02 if quantize else 1e-5)

@@ -16,13 +16,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from compressors.checkpoint import load, save
-from compressors.context import Context, logits_of
+from compressors.context import logits_of
 from compressors.graph import trace
-from compressors.recipe import Recipe
-from compressors.scoring import scores_of
 from compressors.targets.onnx_session import OnnxSession
 from compressors.targets.onnxruntime import OnnxRuntime
 from evaluators.devices.kernel_table import kernel_table
+from tests.compressors.applied import applied
 from tests.conformance.families import build
 
 ROOT = Path(__file__).parents[2]
@@ -63,12 +62,8 @@ def traced(family):
 def made(family, steps):
     """The recipe's model, and the shapes that it was priced by."""
     model, inputs, graph = traced(family)
-    recipe = Recipe.from_plain(steps)
-    edits = recipe.plan(graph, {name: scores_of(model, graph, name, None) for name in recipe.criteria()})
-    context = Context(None, model, graph, inputs, TARGET)
-    for step, edit in zip(recipe.steps, edits, strict=True):
-        model = step.apply(model, edit, context)
-    return model, edits[-1].shapes(graph)
+    smaller, _, shapes = applied(steps, model, inputs, graph)
+    return smaller, shapes
 
 
 def output(model, inputs):
