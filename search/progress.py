@@ -27,7 +27,7 @@ class Progress:
         self._console = Console(file=sys.stderr)
         self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
         self._started = time.monotonic()
-        self._shown = 0.0
+        self._shown = self._started
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -37,6 +37,10 @@ class Progress:
     def __exit__(self, *details: object) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def searching(self) -> None:
+        """Trials begin: what the time left is told by. Baselines took theirs."""
+        self._started = time.monotonic()
 
     def line(self, text: str) -> None:
         """A plain line above the live one."""
@@ -57,9 +61,10 @@ class Progress:
         if failed:
             text += f", failed {failed}"
         if self._total and here:
-            text += f", {elapsed / here * max(0, self._total - done):.0f} s left"
+            left = elapsed / here * max(0, self._total - done)
+            text += f", {left / 60:.0f} min left" if left >= 120 else f", {left:.0f} s left"
         if self._live is not None:
             self._live.update(Text(text))
-        elif elapsed - self._shown >= _EVERY_S or (self._total and done >= self._total):
-            self._shown = elapsed
+        elif time.monotonic() - self._shown >= _EVERY_S or (self._total and done >= self._total):
+            self._shown = time.monotonic()
             self.line(text)

@@ -204,6 +204,7 @@ class Study:
             done.append(record)
 
         if jobs:
+            progress.line(f"{counted(len(jobs), 'baseline')}: {', '.join(str(job['baseline']) for job in jobs)}")
             yield InTurn(jobs, ended, start=ledger.start)
         base = next((r for r in done if r.baseline == UNCOMPRESSED), None)
         if base is None or base.status != "ok":
@@ -214,6 +215,7 @@ class Study:
             progress.line("the uncompressed model already meets every constraint")
 
     def _search(self, ledger: Ledger, runner: StageRunner, workers: int, done: list[TrialRecord], progress: Progress) -> Iterator[Work]:
+        progress.searching()
         spec = self.experiment.search
         front = RunningFront(self.experiment)
         baselines = sorted((r for r in done if r.baseline), key=lambda r: r.id)
