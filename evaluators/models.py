@@ -90,7 +90,7 @@ def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
         if spec.task not in ("causal-lm", "seq2seq"):
             headed = any(_HEADED.search(a) for a in config.architectures or ())
             if headed and config.num_labels != classes:
-                raise UserError(f"model.pretrained: the head has {config.num_labels} labels, the data {classes} classes")
+                raise UserError(f"model.pretrained: the head has {config.num_labels} labels, the data {_counted(task)}")
             config.num_labels = classes
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -140,7 +140,11 @@ def _check_head(model: nn.Module, task: Task) -> None:
         raise UserError(f"model: does not run on an example of the data: {said}") from error
     # Vocabularies of language models are often padded beyond the tokenizer's.
     if classes is not None and (logits.shape[-1] < classes or (task.name != "causal-lm" and logits.shape[-1] != classes)):
-        raise UserError(f"model: the head has {logits.shape[-1]} labels, the data {classes} classes")
+        raise UserError(f"model: the head has {logits.shape[-1]} labels, the data {_counted(task)}")
+
+
+def _counted(task: Task) -> str:
+    return str(getattr(task, "counted_classes", f"{getattr(task, 'classes', 0)} classes"))
 
 
 def model_fingerprint(model: nn.Module) -> str:

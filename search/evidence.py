@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from evaluators.exit_rates import StageRecorder
 from evaluators.images import decode_image
 from evaluators.tasks.array_task import ArrayTask, module_predict
+from evaluators.tasks.several_tasks import interleaved
 from evaluators.tasks.source import load_source
 from search.checksums import PROMISED, RAW, write_json
 from search.experiment import Experiment
@@ -28,10 +30,13 @@ def write_raw(folder: Path, experiment: Experiment, task: ArrayTask, count: int 
         # Numbers are what the model takes already: examples.npz has them.
         return
     (folder / RAW).mkdir()
-    source, role = load_source(experiment.data, experiment.folder), "image" if images else "text"
-    split, indices = source.resolve(experiment.data, in_order=task.name == "causal-lm")["report"]
-    rows, column = source.splits[split], experiment.data.columns.get(role, role)  # type: ignore[call-overload]
-    values = [rows[int(i)][column] for i in indices[:count]]
+    role, found = "image" if images else "text", []
+    for data in experiment.data.each.values():
+        source = load_source(data, experiment.folder)
+        split, indices = source.resolve(data, in_order=task.name == "causal-lm")["report"]
+        found.append((source.splits[split], indices, data.columns.get(role, role)))  # type: ignore[call-overload]
+    order = zip(*interleaved([len(indices) for _, indices, _ in found]), strict=True)
+    values = [found[part][0][int(found[part][1][i])][found[part][2]] for part, i in islice(order, count)]
     if not images:
         write_json(folder / RAW / TEXTS, values)
         return

@@ -2,7 +2,7 @@
 
     comparison:  sum ("<=" | "<" | ">=" | ">") sum
     sum:         products joined by "+" and "-"; a product: factors joined by "*" and "/"
-    factor:      NUMBER[UNIT] | METRIC[@DEVICE] | "baseline" | "-" factor | "(" sum ")"
+    factor:      NUMBER[UNIT] | [PART.]METRIC[@DEVICE] | "baseline" | "-" factor | "(" sum ")"
     where:       comparisons joined by "and" or ","
     pick:        ("knee" | "min" METRIC | "max" METRIC) ["where" where]
 
@@ -30,7 +30,7 @@ _UNITS: dict[str, tuple[float, str | None]] = {
 }  # fmt: skip
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>%|(?!and\b|where\b)[A-Za-z]+)?"
-    r"|(?P<name>[A-Za-z_]\w*(?:@[\w.-]*\w(?:/[A-Za-z][\w-]*\w)?(?::[\w=:]*\w)?)?)"
+    r"|(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?(?:@[\w.-]*\w(?:/[A-Za-z][\w-]*\w)?(?::[\w=:]*\w)?)?)"
     r"|(?P<operator><=|>=|<|>|[-+*/(),]))"
 )
 _OPERATORS = ("<=", "<", ">=", ">")

@@ -56,7 +56,7 @@ def model_card(
     steps = yaml.safe_dump(recipe, sort_keys=False).rstrip() if recipe else "[]"
     return f"""# {title}
 
-A compressed model for {signature["task"]}, exported by compareto for {signature["runtime"]}. Data: {experiment.data.dataset or "the files of the experiment"}.
+A compressed model for {signature["task"]}, exported by compareto for {signature["runtime"]}. Data: {experiment.data.told}.
 
 ## Promised
 

@@ -181,7 +181,9 @@ def _lost(task: ArrayTask, metric: Metric, before: PerExample, after: PerExample
     """
 
     def worse(rows: Any) -> float:
-        old, new = (task.summarise({name: v[rows] for name, v in values.items()})[metric.name].value for values in (before, after))
+        # What other metrics are of is another number of examples: of prompts, or of one part of the data.
+        drawn = ({name: v[rows] if len(v) == examples else v for name, v in values.items()} for values in (before, after))
+        old, new = (task.summarise(values)[metric.name].value for values in drawn)
         return metric.minimised(new) - metric.minimised(old)
 
     examples = len(before[metric.name])

@@ -55,7 +55,7 @@ def trial_memory(prepared: Prepared) -> TrialMemory:
     traced = max(t.numel() for t in task.example_inputs.values())
     example = max(a[0].size for split in task.arrays.values() for name, a in split.items() if name != "labels" and len(a))
     batch = max(_batch_sizes(prepared.experiment.recipe), default=task.batch_size)
-    shared = sum(a.nbytes for split in task.arrays.values() for a in split.values())
+    shared = task.nbytes
     training = weights * (1 + _OPTIMIZER) + kept * _FLOAT_BYTES * batch * example // traced
     evaluation = int(graph.activation_peak(widths)[0]) * _FLOAT_BYTES * task.evaluation_batch * example // traced
     return TrialMemory(_PROCESS_BYTES, 3 * weights, training, evaluation, shared)

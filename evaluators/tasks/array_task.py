@@ -157,6 +157,16 @@ class ArrayTask(Task):
             yield self._batch(tensors, data["labels"][rows])
 
     @property
+    def nbytes(self) -> int:
+        """Of the examples in memory."""
+        return sum(value.nbytes for values in self.arrays.values() for value in values.values())
+
+    @property
+    def counted_classes(self) -> str:
+        """How many there are, for messages."""
+        return f"{self.classes} classes"
+
+    @property
     def augments(self) -> bool:
         """Whether ``augment`` draws random numbers."""
         return False
@@ -224,6 +234,10 @@ class ArrayTask(Task):
     def summarise(self, values: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:
         """Estimates from ``per_example``'s values: every metric is their mean."""
         return {name: wilson(found) if _is_share(found) else mean_interval(found) for name, found in values.items()}
+
+    def contributions(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:  # noqa: ARG002 - for subclasses
+        """``per_example``'s values of a metric on the metric's own scale: their mean is the metric."""
+        return np.asarray(values, dtype=np.float64)
 
     def score(self, model: nn.Module, split: str) -> tuple[str, float]:
         """Name and value of the main metric on the split's first 512 examples."""

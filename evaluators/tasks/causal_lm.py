@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -36,6 +37,11 @@ class CausalLanguageModelling(ArrayTask):
         losses = functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="none")
         loss = losses.sum(-1) / (labels != -100).sum(-1).clamp(min=1)
         return {"perplexity": loss, "loss": torch.clone(loss)}
+
+    def contributions(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Of perplexity, by how much each block moves it [delta method]."""
+        found = super().contributions(name, values)
+        return np.exp(min(found.mean(), 700.0)) * (1 + found - found.mean()) if name == "perplexity" else found
 
     def summarise(self, values: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:
         """Perplexity is the exponential of the loss and of its interval."""

@@ -1,8 +1,9 @@
-"""Intervals of 90 % for the means that metrics are."""
+"""Intervals of 90 % for the means that metrics are, and for the mean of several of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from compressors.errors import DivergedError
 from evaluators.metric import Estimate
 
-__all__ = ["mean_interval", "paired_difference", "wilson"]
+__all__ = ["average_interval", "average_of_means", "mean_interval", "paired_difference", "wilson"]
 
 _Z = 1.6448536269514722  # the normal distribution's 95th percentile: 90 % two-sided
 
@@ -41,3 +42,26 @@ def mean_interval(values: NDArray[Any]) -> Estimate:
 def paired_difference(a: NDArray[Any], b: NDArray[Any]) -> Estimate:
     """Mean of ``a - b`` over the same examples, with its interval; narrower than two separate intervals suggest."""
     return mean_interval(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64))
+
+
+def average_of_means(groups: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """What single examples contribute to the unweighted mean of the groups' means, one group after the other, ``[examples of all groups]``.
+
+    The mean of the contributions is that mean, and their spread over ``sqrt(n)`` its standard error, as of a stratified sample [Cochran1977]. So differences of
+    two models' contributions are paired within each group.
+
+    Args:
+        groups: contributions ``[examples]`` each.
+    """
+    means = [float(np.mean(group, dtype=np.float64)) for group in groups]
+    total = sum(map(len, groups))
+    parts = [total / (len(groups) * len(group)) * (group - mean) for group, mean in zip(groups, means, strict=True)]
+    return np.asarray(np.mean(means) + np.concatenate(parts), dtype=np.float64)
+
+
+def average_interval(parts: Sequence[Estimate]) -> Estimate:
+    """The unweighted mean of independent estimates; each end of its interval from the same ends of theirs [Zou2008]."""
+    value = float(np.mean([e.value for e in parts]))
+    below = math.hypot(*(e.value - e.low for e in parts)) / len(parts)
+    above = math.hypot(*(e.high - e.value for e in parts)) / len(parts)
+    return Estimate(value, value - below, value + above)

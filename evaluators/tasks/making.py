@@ -23,6 +23,7 @@ from evaluators.tasks.columns import column_of, named, numbers, selected, target
 from evaluators.tasks.continuations import judged_by_continuations
 from evaluators.tasks.heads import Classification, head_of
 from evaluators.tasks.image_classification import ImageClassification
+from evaluators.tasks.making_parts import several_tasks
 from evaluators.tasks.measures import measures_of
 from evaluators.tasks.quality import quality_metrics
 from evaluators.tasks.sequence_to_sequence import SequenceToSequence, judged_by_outputs, pairs, start_token
@@ -46,18 +47,30 @@ def make_task(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path
         folder: where relative paths start.
 
     Raises:
-        UserError: a missing file, split or column, an empty dataset, a tokenizer that cannot be loaded.
+        UserError: a missing file, split or column, an empty dataset, a tokenizer that cannot be loaded; parts that do not fit one model.
     """
+    if data.parts is not None:
+        return several_tasks(data, model, lambda part: _made(part, model, workload, folder), lambda task, part: _with_metrics(task, part, model, folder))
+    return _with_metrics(_made(data, model, workload, folder), data, model, folder)
+
+
+def _made(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path) -> ArrayTask:
+    """Examples and preprocessing."""
     if model.own_task is not None:
         return _own(data, model, workload, folder)
     source = load_source(data, folder)
     if model.task == "seq2seq":
         return _text_pairs(data, model, workload, folder, source)
-    made = {"image": _images, "text": _texts, "series": _series, "audio": _series}[model.takes](data, model, workload, folder, source)
-    task = judged(made, data, model, folder)
+    return {"image": _images, "text": _texts, "series": _series, "audio": _series}[model.takes](data, model, workload, folder, source)
+
+
+def _with_metrics(task: ArrayTask, data: DataSpec, model: ModelSpec, folder: Path) -> ArrayTask:
+    if model.own_task is not None:
+        return task
+    task = judged(task, data, model, folder)
     if task.name == "causal-lm":
         return judged_by_continuations(task, data, model, folder)
-    return task
+    return judged_by_outputs(task, data, model, folder) if task.name == "seq2seq" else task
 
 
 def judged(task: ArrayTask, data: DataSpec, model: ModelSpec, folder: Path) -> ArrayTask:
@@ -273,8 +286,7 @@ def _text_pairs(data: DataSpec, model: ModelSpec, workload: Workload, folder: Pa
         tokenizer=tokenizer,
         start=start,
     )
-    task = judged(_with_examples(task, workload.batch), data, model, folder)
-    return judged_by_outputs(task, data, model, folder)
+    return _with_examples(task, workload.batch)
 
 
 def _trailing(tokenizer: Any) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compressors.errors import UserError, near_miss
-from evaluators.metric import Metric
+from evaluators.metric import EXACT, Metric
 from evaluators.model_spec import ModelSpec
+from evaluators.tasks.part_errors import told_of
 from evaluators.tasks.specification import DataSpec, MeanMetric, MetricSpec, OwnMetric
 
-__all__ = ["ACCURACY", "LOSS", "METRICS", "PERPLEXITY", "QUALITY", "quality_metrics"]
+__all__ = ["ACCURACY", "AVERAGE", "LOSS", "METRICS", "PERPLEXITY", "QUALITY", "part_metric", "quality_metrics"]
+
+AVERAGE = "average"
+"""The unweighted mean of the main metrics of several parts."""
 
 
 def _more(name: str) -> Metric:
@@ -47,9 +51,13 @@ QUALITY = {kind: (metrics[0], metrics[-1]) for kind, metrics in METRICS.items()}
 def quality_metrics(model: ModelSpec, data: DataSpec) -> tuple[Metric, ...]:
     """The metrics of the task that ``model`` and ``data`` mean, the main one first, the loss always the last. Loads nothing.
 
+    Of data of several parts the first is their average, then follow each part's own.
+
     Raises:
-        UserError: a metric that does not fit the task, or one that is named twice.
+        UserError: a metric that does not fit the task, or one that is named twice; parts whose main metrics have no average, or that are named like a metric.
     """
+    if data.parts is not None:
+        return _of_parts(model, data)
     if model.own_task is not None:
         if not data.metrics:
             raise UserError(f"data.metrics: missing; the task {model.task!r} is your own, and nothing says what its models are judged by")
@@ -81,3 +89,29 @@ def _metric(spec: MetricSpec, known: Sequence[Metric], task: str) -> Metric:
         hint = "{function: FILE.py:FUNCTION, direction: max}"
         raise UserError(f"data.metrics: {spec!r} does not fit {task}; accepted: {', '.join([*accepted, hint])}{near_miss(spec, accepted)}")
     return metric
+
+
+def part_metric(part: str, metric: str) -> str:
+    """The name of a part's metric."""
+    return f"{part}.{metric}"
+
+
+def _of_parts(model: ModelSpec, data: DataSpec) -> tuple[Metric, ...]:
+    taken = {AVERAGE, "baseline", *EXACT, *(metric.name for metrics in METRICS.values() for metric in metrics)}
+    found: dict[str, tuple[Metric, ...]] = {}
+    for part, spec in data.each.items():
+        with told_of(part):
+            found[part] = quality_metrics(model, spec)
+    for part in found:
+        if part in taken | {metric.name for metrics in found.values() for metric in metrics}:
+            raise UserError(f"data.parts.{part}: {part!r} is the name of a metric; accepted: any other name")
+    mains = {part: metrics[0] for part, metrics in found.items()}
+    (one, first), *others = mains.items()
+    for part, metric in others:
+        if (metric.direction, metric.unit) != (first.direction, first.unit):
+            kinds = " and ".join(f"{m.name} of {name} ({m.direction}{f', {m.unit}' if m.unit else ''})" for name, m in ((one, first), (part, metric)))
+            accepted = "main metrics of one direction and unit; the first of a part's metrics is its main one"
+            raise UserError(f"data.parts.{part}.metrics: {kinds} have no average; accepted: {accepted}")
+    average = Metric(AVERAGE, first.unit, first.direction, "observed")
+    own = (Metric(part_metric(part, m.name), m.unit, m.direction, m.knowledge) for part, metrics in found.items() for m in metrics)
+    return (average, *own)

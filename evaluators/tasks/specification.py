@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -10,9 +13,10 @@ from compressors.errors import near_miss
 from evaluators.model_spec import PLACE
 from evaluators.tasks.task import SPLITS
 
-__all__ = ["DataSpec", "GenerationSpec", "MeanMetric", "MetricSpec", "OwnMetric", "Preprocessing", "SplitSpec", "Workload"]
+__all__ = ["DataSpec", "GenerationSpec", "MeanMetric", "MetricSpec", "OwnMetric", "PartSpec", "Preprocessing", "SplitSpec", "Workload"]
 
 _CONFIG = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+_PART = re.compile(r"[a-z][a-z0-9_]*")
 _Count = Annotated[int, pydantic.Field(gt=0)]
 
 
@@ -121,6 +125,32 @@ class GenerationSpec(pydantic.BaseModel):
     references: Literal["uncompressed", "data"] | None = None
 
 
+_Columns = dict[Literal["image", "text", "series", "audio", "label", "target"], str | tuple[str, ...]]
+_Splits = dict[str, Annotated[SplitSpec, pydantic.BeforeValidator(_as_split)]]
+
+
+class PartSpec(pydantic.BaseModel):
+    """One of several data sets that one model is trained on and judged by. What it leaves out is as it stands beside ``parts``.
+
+    Attributes:
+        dataset, files: as of the data; either takes the place of both.
+        columns, splits: as of the data, name by name.
+        max_samples, seed, metrics: as of the data.
+        weight: how often training has each example of the part: 2 has them twice, 0.5 the first half of them.
+    """
+
+    model_config = _CONFIG
+
+    dataset: str | None = None
+    files: dict[str, str] | None = None
+    columns: _Columns | None = None
+    splits: _Splits | None = None
+    max_samples: _Count | None = None
+    seed: int | None = None
+    metrics: tuple[MetricSpec, ...] | None = None
+    weight: Annotated[float, pydantic.Field(gt=0)] = 1.0
+
+
 class DataSpec(pydantic.BaseModel):
     """Where examples come from and how they are split.
 
@@ -135,28 +165,66 @@ class DataSpec(pydantic.BaseModel):
         seed: of the shuffle that splits.
         metrics: what models are judged by, the main one first; left out, what is usual for the task.
         generation: of causal language models that are judged by what they say.
+        parts: several data sets by name, instead of one; what stands beside them is meant for each.
     """
 
     model_config = _CONFIG
 
     dataset: str | None = None
     files: dict[str, str] = pydantic.Field(default_factory=dict)
-    columns: dict[Literal["image", "text", "series", "audio", "label", "target"], str | tuple[str, ...]] = pydantic.Field(default_factory=dict)
-    splits: dict[str, Annotated[SplitSpec, pydantic.BeforeValidator(_as_split)]] = pydantic.Field(default_factory=dict)
+    columns: _Columns = pydantic.Field(default_factory=dict)
+    splits: _Splits = pydantic.Field(default_factory=dict)
     max_samples: _Count | None = None
     preprocessing: Preprocessing = pydantic.Field(default_factory=Preprocessing)
     seed: int = 0
     metrics: tuple[MetricSpec, ...] = ()
     generation: GenerationSpec = pydantic.Field(default_factory=GenerationSpec)
+    parts: dict[str, PartSpec] | None = None
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> Self:
-        if bool(self.dataset) == bool(self.files):
-            raise ValueError("give either dataset (sklearn/digits, a hub id or a folder) or files (source split: path)")
-        for name in self.splits:
-            if name not in SPLITS:
-                raise ValueError(f"unknown split {name!r}; accepted: {', '.join(SPLITS)}{near_miss(name, SPLITS)}")
+        source = "give either dataset (sklearn/digits, a hub id or a folder) or files (source split: path)"
+        if self.parts is None and bool(self.dataset) == bool(self.files):
+            raise ValueError(f"{source}, or parts of several")
+        if self.parts is not None and not self.parts:
+            raise ValueError("parts: {} names no data set; accepted: NAME: {files: ..., columns: ..., metrics: ...}, one or more")
+        _known_splits(self.splits)
+        for name, part in (self.parts or {}).items():
+            if not _PART.fullmatch(name):
+                raise ValueError(f"parts: the name {name!r} is not accepted; accepted: small letters, digits and _, a letter first")
+            _known_splits(part.splits or {}, f"parts.{name}: ")
+            whole = self._of(part)
+            if bool(whole["dataset"]) == bool(whole["files"]):
+                raise ValueError(f"parts.{name}: {source}, there or beside parts")
         return self
+
+    def _of(self, part: PartSpec) -> dict[str, Any]:
+        """What a part's data is, as keywords."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "parts"}
+        if part.dataset or part.files:
+            values |= {"dataset": None, "files": {}}
+        for name in (name for name in PartSpec.model_fields if name != "weight"):
+            own = getattr(part, name)
+            if own is not None:
+                values[name] = {**values[name], **own} if name in ("columns", "splits") else own
+        return values
+
+    @property
+    def each(self) -> dict[str, DataSpec]:
+        """The data of each part by its name; the data itself, under an empty one, where there are no parts."""
+        return {"": self} if self.parts is None else {name: DataSpec(**self._of(part)) for name, part in self.parts.items()}
+
+    @property
+    def told(self) -> str:
+        """Where examples come from, for people."""
+        sources = {name: one.dataset or ", ".join(PurePath(path).name for path in one.files.values()) for name, one in self.each.items()}
+        return "; ".join(f"{name}: {source}" if name else source for name, source in sources.items())
+
+
+def _known_splits(splits: Mapping[str, Any], place: str = "") -> None:
+    for name in splits:
+        if name not in SPLITS:
+            raise ValueError(f"{place}unknown split {name!r}; accepted: {', '.join(SPLITS)}{near_miss(name, SPLITS)}")
 
 
 class Workload(pydantic.BaseModel):

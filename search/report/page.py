@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -140,14 +139,13 @@ def _without_defaults(recipe: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _provenance(results: Results) -> list[list[str]]:
     experiment, search = results.experiment, results.experiment.search
     budget: Sequence[str] = [f"{getattr(search, key)} {key}" for key in ("trials", "hours", "cost") if getattr(search, key) is not None]
-    source = experiment.data.dataset or ", ".join(Path(path).name for path in experiment.data.files.values())
     versions: dict[str, str] = {}
     for record in results.records:
         versions.update(record.versions)
     rows = [
         ["experiment", f"{experiment.name} ({experiment.fingerprint})"],
         ["model", str(experiment.model.factory or experiment.model.pretrained)],
-        ["data", source],
+        ["data", experiment.data.told],
         ["target", experiment.target],
         ["search", f"{search.algorithm}, {' '.join(budget)}, seed {search.seed}"],
         ["constraints", "; ".join(experiment.constraints) or "none"],

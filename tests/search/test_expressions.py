@@ -20,6 +20,17 @@ def test_a_device_may_be_abbreviated_where_only_one_is_meant() -> None:
     assert MetricNames(NAMES.quality, (PI,)).resolve("latency_ms")[0] == f"latency_ms@{PI}"
 
 
+def test_metrics_of_parts_have_a_dot_in_their_names() -> None:
+    parts = MetricNames(tuple(Metric(name, "", "max", "observed") for name in ("average", "news.accuracy", "news.f1_macro")), (PI,))
+    constraint = parse_constraint("news.f1_macro >= baseline - 0.02", parts)
+    assert constraint.names == ("news.f1_macro",)
+    assert constraint.satisfied({"news.f1_macro": Estimate(0.79, 0, 1)}, {"news.f1_macro": Estimate(0.8, 0, 1)})
+    assert [c.names for c in parse_where("average>=.5 and 2*news.accuracy-.1 >= 1", parts)] == [("average",), ("news.accuracy",)]
+    assert parse_pick("max news.accuracy where average >= 0.5", parts).name == "news.accuracy"
+    with pytest.raises(UserError, match=r"unknown metric 'news.acuracy'.*did you mean 'news.accuracy'"):
+        parse_constraint("news.acuracy >= 0.5", parts)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
