@@ -224,7 +224,7 @@ def _restored(model: nn.Module, fresh: nn.Module, structure: dict[str, Any], qua
     import copy
 
     from compressors.graph import trace
-    from compressors.graph.positions import resize_positions
+    from compressors.graph.region_scorer import fit_to_inputs
     from compressors.quantization import prepared_state
     from compressors.quantization.flow import edit_of, restore
     from compressors.targets import target_named
@@ -233,7 +233,7 @@ def _restored(model: nn.Module, fresh: nn.Module, structure: dict[str, Any], qua
     examples = {name: torch.ones(shape, dtype=getattr(torch, dtype)) for name, (dtype, shape) in quantize["inputs"].items()}
     if structure.get("input_size"):
         fresh = copy.deepcopy(fresh)
-        resize_positions(fresh, Sizing.from_plain(structure["input_size"]))
+        fit_to_inputs(fresh, Sizing.from_plain(structure["input_size"]))
     graph = trace(fresh, examples, check_cuts=False)
     edit = edit_of(graph, {**structure, "quantize": quantize})
     restored = restore(model, graph, edit, target_named(quantize["target"]), examples, state)

@@ -3,7 +3,10 @@
 The first step of a recipe. Everything behind it sees inputs of that size: the trace and so the costs, training, calibration, evaluation, the exported file. A
 teacher sees them as they are. Learned positions of a vision transformer are resized with the image; positions of texts stay, since a shorter text has the same.
 
+An image may also be cropped where it says most [Wang2020]_: the model then takes whole images, and a small scorer inside it finds the place.
+
 .. [Touvron2019] Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019.
+.. [Wang2020] Wang et al., Glance and Focus: a Dynamic Approach to Reducing Spatial Redundancy in Image Classification, NeurIPS 2020.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from compressors.compressor import STEP_CONFIG, Compressor, GraphEdit
 from compressors.context import Context
 from compressors.errors import CompressionError, TraceError
 from compressors.graph import trace
-from compressors.graph.model_graph import ModelGraph
-from compressors.graph.positions import has_positions, resize_positions
+from compressors.graph.model_graph import Axis, ModelGraph
+from compressors.graph.region_scorer import SCORER, fit_to_inputs, fits_inputs
 from compressors.graph.surgery import note
+from compressors.informative_region import teach_scorer
 from compressors.sizing import How, Kind, Sizing
 
 __all__ = ["InputSize"]
@@ -39,8 +43,11 @@ class InputSize(Compressor):
         length: tokens of a text, moments of a series, samples of a recording.
         scale: share of the height, width or length that the data has, in (0, 1].
         round_to: sizes are rounded to a multiple of this, such as the patches of a vision transformer.
-        how: ``resize`` or ``crop``, which leaves the middle. Left out, images and series of several features are resized, and recordings (series of one)
-            cropped, whose pitch would change. Texts are always cut at their end.
+        how: ``resize``; ``crop``, which leaves the middle; or ``informative``, of images, which leaves the place that a scorer inside the model chooses, see
+            ``compressors.informative_region``. Left out, images and series of several features are resized, and recordings (series of one) cropped, whose
+            pitch would change. Texts are always cut at their end.
+        scorer: channels of the scorer's two hidden layers; of ``informative`` alone.
+        steps: batches that train the scorer; of ``informative`` alone.
     """
 
     name: ClassVar[str] = "input_size"
@@ -49,13 +56,20 @@ class InputSize(Compressor):
     length: _PositiveInt | None = None
     scale: Annotated[float, pydantic.Field(gt=0, le=1)] | None = None
     round_to: _PositiveInt = 1
-    how: Literal["resize", "crop"] | None = None
+    how: Literal["resize", "crop", "informative"] | None = None
+    scorer: _PositiveInt = 8
+    steps: _PositiveInt = 300
 
     @pydantic.model_validator(mode="after")
     def _one_size(self) -> Self:
         if sum(value is not None for value in (self.image, self.length, self.scale)) != 1:
             raise ValueError("give one of image, length and scale")
         return self
+
+    @property
+    def stochastic(self) -> bool:  # type: ignore[override]  # of this step the configuration decides
+        """Whether a scorer is trained."""
+        return self.how == "informative"
 
     @property
     def key(self) -> str:
@@ -88,8 +102,12 @@ class InputSize(Compressor):
             self._refuse(f"larger than the data's {_shown(native)}; accepted: 1 to {min(native)}")
         if kind == "tokens" and asked[0] < fewest:
             self._refuse(f"{asked[0]} tokens hold no word beside the special ones; accepted: {fewest} to {native[0]}")
+        if self.how == "informative" and kind != "image":
+            raise CompressionError(f"{self.name}.how: informative: the model takes series; accepted: resize or crop")
         if asked == native:
             return None
+        if self.how == "informative":
+            return Sizing(kind, native, asked, self.how, scorer=self.scorer, channels=next(iter(inputs.values())).shape[1])
         default: How = "crop" if kind == "series" and next(iter(inputs.values())).dim() == 2 else "resize"
         return Sizing(kind, native, asked, "truncate" if kind == "tokens" else self.how or default, trailing if kind == "tokens" else 0)
 
@@ -103,20 +121,22 @@ class InputSize(Compressor):
         if context.sizing is None:
             return copy.deepcopy(model)
         sized = copy.deepcopy(self.resized(model, context.sizing))
+        if self.stochastic:
+            teach_scorer(sized, context, self.steps)
         note(sized, context.graph, input_size=context.sizing.to_plain())
         return sized
 
     def resized(self, model: nn.Module, sizing: Sizing) -> nn.Module:
-        """A copy whose learned positions are those of another size; the model itself where it has none.
+        """A copy whose learned positions are those of another size, with an untrained scorer where one is asked for; the model itself where it needs neither.
 
         Raises:
             CompressionError: the model's patches do not fill images of that size.
         """
-        if not has_positions(model, sizing):
+        if fits_inputs(model, sizing):
             return model
         sized = copy.deepcopy(model)
         try:
-            resize_positions(sized, sizing)
+            fit_to_inputs(sized, sizing)
         except CompressionError as error:
             self._refuse(str(error))
         return sized
@@ -141,7 +161,7 @@ class InputSize(Compressor):
         for axis in graph.prunable:
             if not any(axis.name == other.name and axis.size == other.size for other in found.axes):
                 self._refuse(f"at this size the model has no {axis.name} of {axis.size} {axis.kind}; accepted: sizes nearer to the data's")
-        axes = [dataclasses.replace(axis, fixed=axis.fixed or (before[axis.name].fixed if axis.name in before else None)) for axis in found.axes]
+        axes = [dataclasses.replace(axis, fixed=axis.fixed or (before[axis.name].fixed if axis.name in before else _scorer_s(axis))) for axis in found.axes]
         return dataclasses.replace(found, axes=tuple(axes))
 
     def _asked(self, native: tuple[int, ...]) -> tuple[int, ...]:
@@ -164,6 +184,10 @@ def _kind(inputs: Mapping[str, Tensor]) -> tuple[Kind | None, tuple[int, ...]]:
         if len(shape) in (2, 3):
             return "series", shape[1:2]
     return None, ()
+
+
+def _scorer_s(axis: Axis) -> str | None:
+    return f"input_size.scorer sets it: {SCORER}" if axis.name.startswith(f"{SCORER}.") else None
 
 
 def _cause(error: Exception) -> str:

@@ -100,14 +100,17 @@ def _at_size(recipe: Recipe, context: Context) -> Context:
     sizing = None if step is None else step.sizing(context.example_inputs, trailing=trailing)
     if step is None or sizing is None:
         return context
-    if data is not None and not isinstance(data, SizableData):
-        raise UserError("input_size: the data has inputs of one size; accepted: data with a method at(sizing), as the tasks of experiments have")
+    smaller: TrainingData | None = data
+    if data is not None and sizing.how != "informative":
+        if not isinstance(data, SizableData):
+            raise UserError("input_size: the data has inputs of one size; accepted: data with a method at(sizing), as the tasks of experiments have")
+        smaller = data.at(sizing)
     original = step.resized(teacher, sizing).eval()
     inputs = {name: torch.from_numpy(value) for name, value in sizing.of({k: v.cpu().numpy() for k, v in context.example_inputs.items()}).items()}
     inputs = {name: value.to(context.device) for name, value in inputs.items()}
     return dataclasses.replace(
         context,
-        data=None if data is None else data.at(sizing),
+        data=smaller,
         graph=step.trace(original, inputs, context.graph),
         example_inputs=inputs,
         baseline=None if data is None else partial(_score, data, teacher),

@@ -70,6 +70,8 @@ def pretrained_form(model: nn.Module, state: Mapping[str, Tensor]) -> Pretrained
         if structure.get(key):
             first = next(iter(structure[key]))
             return f"{first if isinstance(first, str) else first[-1]} {what}"
+    if structure.get("input_size", {}).get("scorer"):
+        return "a scorer crops its images"
     config = config_of(architecture)
     problem = _resize(config, model, structure)
     if problem:

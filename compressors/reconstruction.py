@@ -23,6 +23,7 @@ from compressors.context import Context, TrainingData
 from compressors.errors import CompressionError
 from compressors.graph.factors import Factorised, stores_inputs_first
 from compressors.graph.model_graph import ModelGraph
+from compressors.graph.region_scorer import SCORER, with_scorer_of
 from compressors.graph.surgery import dim_mask
 
 __all__ = ["Reconstruct"]
@@ -49,7 +50,8 @@ class Reconstruct(Compressor):
         """A copy with other weights; how far each layer was from the original before and after is logged. See ``Compressor.apply``."""
         if context.data is None or context.teacher is None:
             raise CompressionError(f"{self.name} needs calibration data and the uncompressed model; pass data")
-        student, original = copy.deepcopy(model).to(context.device).eval(), (context.original or context.teacher).to(context.device).eval()
+        student = copy.deepcopy(model).to(context.device).eval()
+        original = with_scorer_of(context.original or context.teacher, student).to(context.device).eval()
         layers = list(self._layers(student, original, context.graph))
         for layer in layers:
             before, after = self._fit(layer, student, original, context.data, context.device)
@@ -68,6 +70,9 @@ class Reconstruct(Compressor):
             site = graph.sites[i]
             module, before = ours.get(site.module), theirs.get(site.module)
             if module is None or before is None or site.operator == "embedding" or site.name in structure.get("sparse", {}):
+                continue
+            if site.module.startswith(f"{SCORER}."):
+                # Both models look where the student does.
                 continue
             solved = module.second if isinstance(module, Factorised) else module
             weight = getattr(solved, "weight", None)

@@ -2,6 +2,7 @@
 
 Resizing is bilinear with antialiasing, as ``interpolate(..., mode="bilinear", antialias=True)`` of torch and Pillow have it: each new pixel (or moment) is the
 mean of what lies within one new pixel of its centre, weighted by a triangle. Texts are cut as their tokenizer cuts them: the special tokens at the end stay.
+Where a model looks for the informative region itself, its inputs stay whole.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 __all__ = ["How", "Kind", "Sizing"]
 
 Kind = Literal["image", "tokens", "series"]
-How = Literal["resize", "crop", "truncate"]
+How = Literal["resize", "crop", "informative", "truncate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,11 @@ class Sizing:
     Attributes:
         kind: images ``[examples, channels, height, width]``, tokens ``[examples, tokens]``, or series ``[examples, time]`` or ``[examples, time, features]``.
         native: height and width, or length, of the data.
-        size: of what comes out.
-        how: ``resize``, ``crop`` (the middle stays) or, of tokens, ``truncate``.
+        size: of what comes out; with ``informative`` of what the model crops for itself.
+        how: ``resize``, ``crop`` (the middle stays), ``informative`` (inputs stay whole: the model has a scorer that crops them) or, of tokens, ``truncate``.
         trailing: special tokens at the end of each text, which a cut leaves there.
+        scorer: channels of the hidden layers of the scorer; 0 where there is none.
+        channels: of the images, which the scorer reads; 0 where there is none.
     """
 
     kind: Kind
@@ -37,6 +40,8 @@ class Sizing:
     size: tuple[int, ...]
     how: How
     trailing: int = 0
+    scorer: int = 0
+    channels: int = 0
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Self:
@@ -45,15 +50,18 @@ class Sizing:
 
     def to_plain(self) -> dict[str, Any]:
         """As plain data."""
-        return {**asdict(self), "native": list(self.native), "size": list(self.size)}
+        whole = {**asdict(self), "native": list(self.native), "size": list(self.size)}
+        return whole if self.scorer else {name: value for name, value in whole.items() if name not in ("scorer", "channels")}
 
     @property
     def label(self) -> str:
-        """Such as ``24x24`` or ``32``."""
-        return "x".join(map(str, self.size))
+        """Such as ``24x24`` or ``32``; of crops that a scorer of 8 channels chooses ``24x24-scorer8``."""
+        return "x".join(map(str, self.size)) + (f"-scorer{self.scorer}" if self.scorer else "")
 
     def of(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Model inputs of the new size; texts that are short enough stay as they are."""
+        if self.how == "informative":
+            return {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         if self.kind == "tokens":
             kept = self.kept(inputs)
             return {name: np.ascontiguousarray(value if kept is None else np.take_along_axis(value, kept, 1)) for name, value in inputs.items()}

@@ -17,6 +17,7 @@ from compressors.graph.factors import is_factorable, is_separable, stores_inputs
 from compressors.graph.model_graph import Axis
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.propagation import Propagation, Step, Value
+from compressors.graph.region_scorer import SCORER
 
 __all__ = ["Factors", "add_ranks", "add_separable", "middle"]
 
@@ -88,7 +89,7 @@ def middle(step: Step, factors: Factors) -> Value:
 
 
 def _replaceable(model: nn.Module, found: Propagation, kind: Callable[[nn.Module], bool]) -> list[Value]:
-    """Weights of layers of a kind that only their layer reads, each time as the layer that it is, and that no other name is tied to."""
+    """Weights of layers of a kind that only their layer reads, each time as the layer that it is, and that no other name is tied to; none of a scorer."""
     names = Counter(id(tensor) for _, tensor in model.named_parameters(remove_duplicate=False))
     readers: dict[Value, list[bool]] = {}
     for step in found.steps:
@@ -101,7 +102,11 @@ def _replaceable(model: nn.Module, found: Propagation, kind: Callable[[nn.Module
     return [
         value
         for value, layers in readers.items()
-        if all(layers) and names[id(value.fake)] == 1 and _is_weight(model, value.name, kind) and min(value.fake.shape[:2]) > 1
+        if not value.name.startswith(f"{SCORER}.")
+        and all(layers)
+        and names[id(value.fake)] == 1
+        and _is_weight(model, value.name, kind)
+        and min(value.fake.shape[:2]) > 1
     ]
 
 

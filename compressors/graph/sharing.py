@@ -12,17 +12,21 @@ from compressors.graph.axes import AxisTable
 from compressors.graph.blocks import PassThrough
 from compressors.graph.model_graph import Axis
 from compressors.graph.polynomial import Polynomial
+from compressors.graph.region_scorer import SCORER
 
 __all__ = ["add_owners", "tie"]
 
 
 def add_owners(model: nn.Module, table: AxisTable) -> dict[str, Polynomial]:
-    """Add the axis ``MODULE:own`` for each module that has a twin (the same class with parameters of the same shapes, tied to nothing), by its name."""
+    """Add the axis ``MODULE:own`` for each module that has a twin (the same class with parameters of the same shapes, tied to nothing), by its name.
+
+    A scorer of crops has none.
+    """
     names = Counter(id(tensor) for _, tensor in model.named_parameters(remove_duplicate=False))
     keys: dict[str, tuple[object, ...]] = {}
     for path, module in model.named_modules():
         own = list(module.named_parameters(recurse=False))
-        if path and own and all(names[id(tensor)] == 1 for _, tensor in own):
+        if path and own and not path.startswith(f"{SCORER}.") and all(names[id(tensor)] == 1 for _, tensor in own):
             keys[path] = (type(module), *((name, tuple(tensor.shape), tensor.dtype) for name, tensor in own))
     twins = Counter(keys.values())
     owners: dict[str, Polynomial] = {}

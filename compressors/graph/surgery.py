@@ -12,7 +12,7 @@ fresh instance without any trace::
      "separable": [module, ...],
      "windows": {module: tokens},
      "shared": [[module, ...], ...],
-     "input_size": {"kind": name, "native": [size, ...], "size": [size, ...], "how": name, "trailing": tokens},
+     "input_size": {"kind": name, "native": [size, ...], "size": [size, ...], "how": name, "trailing": tokens, ["scorer": width, "channels": count]},
      "exits": {"after": [module, ...], "pool": name, "hidden": width or None, "heads": [[width, tokens], ...], "classes": count, "threshold": probability}}
 
 What stands from ``factors`` on, where there is any, and what other steps note (``note``) are carried over by a cut.
@@ -38,7 +38,7 @@ from compressors.graph.blocks import Block, drop
 from compressors.graph.exit_heads import attach_exits
 from compressors.graph.factors import Factorised, is_factorable, is_separable, replace_layer, separate, split
 from compressors.graph.model_graph import ModelGraph
-from compressors.graph.positions import resize_positions
+from compressors.graph.region_scorer import fit_to_inputs
 from compressors.graph.renumbering import install_tables
 from compressors.graph.sharing import tie
 from compressors.graph.windows import install_window
@@ -189,7 +189,7 @@ def _masks(sizes: Mapping[str, int], kept: Mapping[str, Sequence[int]]) -> dict[
 
 def _apply(model: nn.Module, structure: dict[str, Any], already: Mapping[str, Sequence[int]]) -> nn.Module:
     if structure.get("input_size"):
-        resize_positions(model, Sizing.from_plain(structure["input_size"]))
+        fit_to_inputs(model, Sizing.from_plain(structure["input_size"]))
     now, before = _masks(structure["sizes"], structure["kept"]), _masks(structure["sizes"], already)
     for dropped in structure["dropped"]:
         drop(model, Block(dropped["path"], tuple(None if s is None else (s[0], s[1]) for s in dropped["sources"]), dropped["single"]))

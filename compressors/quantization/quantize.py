@@ -136,7 +136,9 @@ class Quantize(Compressor):
             return planned
         said = {site for pattern, override in self.overrides.items() if override.weight_bits is not None for site in graph.select_sites((pattern,))}
         table = SensitivityTable.from_scores(scores[self.criteria()[0]])
-        return replace(planned, weight_bits=mixed_bits(self.mixed, graph, table, planned, [site for site in sites if site not in said]))
+        # A scorer is no part of the model whose sensitivities these are: it has the bits of the step.
+        own_bits = [site for site in sites if site not in said and graph.sites[site].name in table.losses]
+        return replace(planned, weight_bits=mixed_bits(self.mixed, graph, table, planned, own_bits))
 
     def _settings(self, graph: ModelGraph, sites: Sequence[int]) -> dict[int, _Settings]:
         found = dict.fromkeys(sites, _Settings(self.weight_bits, self.activation_bits, self.granularity, self.symmetric))
