@@ -219,6 +219,14 @@ class ArrayTask(Task):
         labels = self.arrays[split]["labels"]
         return {**{name: measure(found["outputs"], labels) for name, measure in self.measures.items()}, "loss": found["loss"]}
 
+    def of_outputs(self, outputs: NDArray[Any], split: str, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """``per_example`` of outputs that there are, of these examples alone. Metrics that need more than one pass of a model are left out."""
+        labels, logits = self.arrays[split]["labels"][rows], torch.from_numpy(np.asarray(outputs)).float()
+        if not self.measures:
+            return {name: values.numpy() for name, values in self.judge(logits, torch.from_numpy(labels)).items()}
+        loss = self.head.losses(logits, torch.from_numpy(labels)).numpy()
+        return {**{name: measure(logits.numpy(), labels) for name, measure in self.measures.items()}, "loss": loss}
+
     @staticmethod
     def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Per example: whether the class is right, and the loss in nats."""

@@ -79,7 +79,18 @@ class SeveralTasks(ArrayTask):
 
     def per_example(self, predict: Predict, split: str) -> dict[str, NDArray[Any]]:
         """For the average ``[examples of all parts]``, one part after the other (see ``average_of_means``); for each part's metrics ``[its examples]``."""
-        found = {name: part.per_example(predict, split) for name, part in self.parts.items()}
+        return self._together({name: part.per_example(predict, split) for name, part in self.parts.items()})
+
+    def of_outputs(self, outputs: NDArray[Any], split: str, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """See ``ArrayTask``; empty where a part has none of these examples, or a metric that is left out."""
+        part_of, place = (each[rows] for each in interleaved([part.examples(split) for part in self.parts.values()]))
+        own = {name: part_of == i for i, name in enumerate(self.parts)}
+        if not all(mine.any() for mine in own.values()):
+            return {}
+        found = {name: part.of_outputs(outputs[own[name]], split, place[own[name]]) for name, part in self.parts.items()}
+        return self._together(found) if all(m.name in found[name] for name, part in self.parts.items() for m in part.quality) else {}
+
+    def _together(self, found: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         mains = [part.contributions(part.quality[0].name, found[name][part.quality[0].name]) for name, part in self.parts.items()]
         own = {part_metric(name, m.name): found[name][m.name] for name, part in self.parts.items() for m in part.quality}
         return {AVERAGE: average_of_means(mains), **own}

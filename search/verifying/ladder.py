@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from compressors.errors import UnexportableError
@@ -76,8 +75,9 @@ def _mix(folder: Path, ladder: Ladder, task: ArrayTask, threads: int, provider: 
     found = _answers(folder, inputs, shares, threads, provider)
     name, metric = ladder.plan["metric"], next(m for m in task.quality if m.name == ladder.plan["metric"])
     promised = _promised(folder, ladder, found["rung"], rows, name)
-    judged = task.judge(torch.from_numpy(found["logits"]).float(), torch.from_numpy(labels[rows]))
-    quality = task.summarise({key: value.numpy() for key, value in judged.items()})[name].value
+    judged = task.of_outputs(found["logits"], "report", rows)
+    summary = task.summarise(judged) if judged else {}
+    quality = summary[name].value if name in summary else None
     checks = [
         Check("mix requests", None, float(len(rows)), None, f"budgets from {found['budget_ms'].min():.3g} to {found['budget_ms'].max():.3g} ms"),
         _quality(metric, promised, quality),
@@ -117,6 +117,8 @@ def _promised(folder: Path, ladder: Ladder, picked: NDArray[np.int64], rows: NDA
     return float(np.mean([values[row] for i, row in zip(picked, rows, strict=True) if (values := each[i]) is not None]))
 
 
-def _quality(metric: Metric, promised: float | None, found: float) -> Check:
+def _quality(metric: Metric, promised: float | None, found: float | None) -> Check:
+    if found is None:
+        return Check(f"mix {metric.name}", None, None, None, "not measured: the requests' outputs alone do not tell it")
     kept = None if promised is None else keeps(metric, promised - (0.01 if metric.direction == "max" else -0.01), found)
     return Check(f"mix {metric.name}", promised, found, kept, "of the models that answered, on the same examples in torch")

@@ -152,9 +152,7 @@ def test_metrics_that_parts_cannot_have(task, given, said):
 
 
 def test_labels_that_are_numbers_here_and_names_there(folder, tokenizer):
-    with pytest.raises(
-        cp.UserError, match=r"data\.parts\.numbers: labels are numbers, those of animals names such as cat, dog; accepted: the same"
-    ):
+    with pytest.raises(cp.UserError, match=r"data\.parts\.numbers: labels are numbers, those of animals names such as cat, dog; accepted: the same"):
         texts(folder, tokenizer, "animals", "numbers")
 
 

@@ -138,6 +138,17 @@ def test_progress_is_told_by_the_average(folder):
     assert value == pytest.approx(task.metrics(module_predict(load_model(MODEL, folder, task)), "search")["average"].value)
 
 
+def test_outputs_that_there_are_are_judged_as_if_they_were_asked_for(folder):
+    task = made(folder)
+    predict = model_of(folder, task)
+    rows = np.random.default_rng(0).permutation(70)
+    outputs = predict(task.prepare({name: values[rows] for name, values in task.raw("report")[0].items()}))["logits"]
+    told = task.summarise(task.of_outputs(outputs, "report", rows))
+    assert told["average"].value == pytest.approx(task.metrics(predict, "report")["average"].value)
+    assert told["clean.loss"].value == pytest.approx(task.metrics(predict, "report")["clean.loss"].value)
+    assert task.of_outputs(outputs[:1], "report", rows[:1]) == {}, "one example says nothing of two parts"
+
+
 def test_lists_are_spread_evenly_in_every_stretch():
     lists, places = interleaved([6, 2, 1])
     assert sorted(zip(lists.tolist(), places.tolist(), strict=True)) == [(0, i) for i in range(6)] + [(1, 0), (1, 1), (2, 0)]
