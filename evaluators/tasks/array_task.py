@@ -22,7 +22,7 @@ from compressors.graph.exits import taken
 from compressors.sizing import Sizing
 from evaluators.metric import Estimate, Metric
 from evaluators.tasks.heads import Classification, Head
-from evaluators.tasks.intervals import mean_interval, wilson
+from evaluators.tasks.intervals import interval_of
 from evaluators.tasks.measures import Measure
 from evaluators.tasks.task import Predict, Task
 
@@ -241,7 +241,7 @@ class ArrayTask(Task):
 
     def summarise(self, values: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:
         """Estimates from ``per_example``'s values: every metric is their mean."""
-        return {name: wilson(found) if _is_share(found) else mean_interval(found) for name, found in values.items()}
+        return {name: interval_of(found) for name, found in values.items()}
 
     def contributions(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:  # noqa: ARG002 - for subclasses
         """``per_example``'s values of a metric on the metric's own scale: their mean is the metric."""
@@ -252,10 +252,6 @@ class ArrayTask(Task):
         name = self.quality[0].name
         few = dataclasses.replace(self, arrays={split: {k: v[:_PROGRESS_EXAMPLES] for k, v in self.arrays[split].items()}})
         return name, few.metrics(module_predict(model), split)[name].value
-
-
-def _is_share(values: NDArray[Any]) -> bool:
-    return bool(np.isin(values, (0, 1)).all())
 
 
 def _generator(view: int, row: int) -> torch.Generator:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compressors.errors import DivergedError
 from evaluators.metric import Estimate
 
-__all__ = ["average_interval", "average_of_means", "mean_interval", "paired_difference", "wilson"]
+__all__ = ["average_interval", "average_of_means", "interval_of", "mean_interval", "paired_difference", "wilson"]
 
 _Z = 1.6448536269514722  # the normal distribution's 95th percentile: 90 % two-sided
 
@@ -37,6 +37,11 @@ def mean_interval(values: NDArray[Any]) -> Estimate:
     mean = float(np.mean(values, dtype=np.float64))
     half = _Z * float(np.std(values, ddof=1, dtype=np.float64)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return Estimate(mean, mean - half, mean + half)
+
+
+def interval_of(values: NDArray[Any]) -> Estimate:
+    """The mean of ``values`` (``[examples]``): a share of zeros and ones by ``wilson``, else by ``mean_interval``."""
+    return wilson(values) if np.isin(values, (0, 1)).all() else mean_interval(values)
 
 
 def paired_difference(a: NDArray[Any], b: NDArray[Any]) -> Estimate:

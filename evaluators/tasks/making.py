@@ -25,7 +25,7 @@ from evaluators.tasks.heads import Classification, head_of
 from evaluators.tasks.image_classification import ImageClassification
 from evaluators.tasks.making_parts import several_tasks
 from evaluators.tasks.measures import measures_of
-from evaluators.tasks.quality import quality_metrics
+from evaluators.tasks.quality import METRICS, quality_metrics
 from evaluators.tasks.sequence_to_sequence import SequenceToSequence, judged_by_outputs, pairs, start_token
 from evaluators.tasks.source import Source, load_source
 from evaluators.tasks.specification import DataSpec, MeanMetric, OwnMetric, Workload
@@ -87,7 +87,7 @@ def judged(task: ArrayTask, data: DataSpec, model: ModelSpec, folder: Path) -> A
     plain = model.kind == "classification" and not data.metrics
     specs = data.metrics or tuple(metric.name for metric in quality)
     if tells and any(isinstance(spec, MeanMetric | OwnMetric) for spec in data.metrics):
-        accepted = "perplexity, rouge_l, bleu, loss; or a task of your own (model.task: FILE.py:FUNCTION)"
+        accepted = f"{', '.join(metric.name for metric in METRICS[model.kind])}; or a task of your own (model.task: FILE.py:FUNCTION)"
         raise UserError(f"data.metrics: of {model.task}, accepted: {accepted}")
     measures = {} if plain or tells else measures_of(specs, model.kind, folder)
     key = _metrics_key(task.fingerprint, data, folder) if data.metrics else task.fingerprint

@@ -36,7 +36,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     "token-classification": (ACCURACY, _more("f1_macro"), LOSS),
     "image-to-image": (Metric("psnr", "dB", "max", "observed"), _more("ssim"), _less("mse"), _ERROR),
     "causal-lm": (PERPLEXITY, _more("rouge_l"), _more("bleu"), LOSS),
-    "seq2seq": (PERPLEXITY, _more("rouge_l"), _more("bleu"), LOSS),
+    "seq2seq": (PERPLEXITY, *map(_more, ("rouge_l", "bleu", "exact_match")), LOSS),
 }
 """By what a model's outputs are; the first is the main one where an experiment names none."""
 

@@ -19,7 +19,7 @@ from evaluators.model_spec import ModelSpec
 from evaluators.models import load_model
 from evaluators.tasks.array_task import ArrayTask, module_predict
 from evaluators.tasks.causal_lm import CausalLanguageModelling
-from evaluators.tasks.intervals import mean_interval
+from evaluators.tasks.intervals import interval_of
 from evaluators.tasks.quality import QUALITY
 from evaluators.tasks.specification import DataSpec, GenerationSpec
 from evaluators.tasks.task import Predict
@@ -84,7 +84,7 @@ class SequenceToSequence(CausalLanguageModelling):
     def summarise(self, values: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:
         """Perplexity as ever; of the others the mean."""
         usual = super().summarise(values)
-        return {name: usual[name] if name in usual else mean_interval(found) for name, found in values.items()}
+        return {name: usual[name] if name in usual else interval_of(found) for name, found in values.items()}
 
 
 def start_token(model: ModelSpec, folder: Path) -> int:
@@ -113,7 +113,7 @@ def pairs(tokenizer: Any, texts: list[str], targets: list[str], lengths: tuple[i
 
 def judged_by_outputs(task: ArrayTask, data: DataSpec, model: ModelSpec, folder: Path) -> ArrayTask:
     """The task itself, or, where a metric needs them, with references: the targets, or what the uncompressed model says."""
-    if not {"rouge_l", "bleu"} & {metric.name for metric in task.quality}:
+    if not {"rouge_l", "bleu", "exact_match"} & {metric.name for metric in task.quality}:
         return task
     assert isinstance(task, SequenceToSequence)
     if data.generation.references == "uncompressed":

@@ -1,4 +1,4 @@
-"""Of texts against references: BLEU-4 by sacrebleu, ROUGE-L by torchmetrics."""
+"""Of texts against references: BLEU-4 by sacrebleu, ROUGE-L by torchmetrics, and whether they are the same."""
 
 from __future__ import annotations
 
@@ -45,5 +45,10 @@ def _rouge_l(texts: Sequence[str], references: Sequence[str]) -> Floats:
     return np.array(found, dtype=np.float64)
 
 
-TEXTS: dict[str, Callable[[Sequence[str], Sequence[str]], Floats]] = {"bleu": _bleu, "rouge_l": _rouge_l}
+def _exact_match(texts: Sequence[str], references: Sequence[str]) -> Floats:
+    """The share of texts that are their references, but for white space around them: the accuracy of a task that is told as a text."""
+    return np.array([text.strip() == reference.strip() for text, reference in zip(texts, references, strict=True)], dtype=np.float64)
+
+
+TEXTS: dict[str, Callable[[Sequence[str], Sequence[str]], Floats]] = {"bleu": _bleu, "exact_match": _exact_match, "rouge_l": _rouge_l}
 """By name: texts and references to contributions ``[texts]``."""

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from compressors.errors import DivergedError
-from evaluators.tasks.intervals import mean_interval, paired_difference, wilson
+from evaluators.metric import Estimate
+from evaluators.tasks.intervals import average_interval, average_of_means, mean_interval, paired_difference, wilson
 
 
 def test_wilson_of_known_shares() -> None:
@@ -48,3 +49,23 @@ def test_one_example_has_a_value_and_no_spread() -> None:
 def test_a_value_that_is_not_finite_is_no_mean(bad: float) -> None:
     with pytest.raises(DivergedError, match="1 of 3 values are not finite"):
         mean_interval(np.array([1.0, bad, 2.0]))
+
+
+def test_the_mean_of_means_has_the_standard_error_of_a_stratified_sample() -> None:
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(1, 3, 100), rng.normal(5, 1, 4000)
+    values = average_of_means([small, large])
+    assert values.mean() == pytest.approx((small.mean() + large.mean()) / 2)
+    expected = np.sqrt(small.var() / 100 + large.var() / 4000) / 2
+    assert values.std() / np.sqrt(len(values)) == pytest.approx(expected)
+    # Of two models that differ by as much on every example of a part, nothing is left to chance.
+    other = average_of_means([small + 1, large - 3])
+    assert np.ptp(values - other) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_mean_of_independent_estimates_keeps_the_shape_of_their_intervals() -> None:
+    parts = [Estimate(0.9, 0.8, 0.93), Estimate(0.5, 0.4, 0.6)]
+    found = average_interval(parts)
+    assert found.value == pytest.approx(0.7)
+    assert found.value - found.low == pytest.approx(np.hypot(0.1, 0.1) / 2)
+    assert found.high - found.value == pytest.approx(np.hypot(0.03, 0.1) / 2)

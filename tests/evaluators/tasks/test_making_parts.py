@@ -116,6 +116,40 @@ def test_perplexities_are_averaged_as_they_are_told(folder, tokenizer):
     assert not task.higher_is_better
 
 
+def test_tasks_that_are_told_as_texts_are_judged_each_by_its_own(folder, tmp_path):
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    words = Tokenizer(WordLevel({w: i for i, w in enumerate(["[PAD]", "[UNK]", "sst:", "cola:", "good", "bad", "cat", "[EOS]"])}, unk_token="[UNK]"))
+    words.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", eos_token="[EOS]").save_pretrained(folder / "words")
+    config = T5Config(vocab_size=8, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0, pad_token_id=0, eos_token_id=7)
+    T5ForConditionalGeneration(config).save_pretrained(folder / "t5")
+    for name, prefix, answers in (("sst", "sst:", ["good", "bad"]), ("cola", "cola:", ["good", "good"])):
+        rows = [{"text": f"{prefix} cat {answer}", "target": f"{answer} [EOS]"} for answer in answers * 20]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = DataSpec(
+        parts=parts("sst", "cola", cola={"metrics": ["exact_match", "perplexity"]}),
+        metrics=["exact_match"],
+        preprocessing={"sequence": 3, "tokenizer": "words"},
+        generation={"new_tokens": 2, "prompts": 10},
+    )
+    task = make_task(data, ModelSpec(pretrained="t5", task="seq2seq"), Workload(), folder)
+
+    def always_good(inputs):
+        return {"logits": 9 * np.eye(8, dtype=np.float32)[np.array([4, 7])][None].repeat(len(inputs["input_ids"]), axis=0)}
+
+    found = task.metrics(always_good, "report")
+    assert list(found) == ["average", "sst.exact_match", "sst.loss", "cola.exact_match", "cola.perplexity", "cola.loss"]
+    share = np.mean([text.endswith("good") for text in task.parts["sst"].references["report"][:10]])
+    assert 0 < share < 1
+    assert (found["sst.exact_match"].value, found["cola.exact_match"].value) == (share, 1)
+    assert found["cola.exact_match"].low < 1, "ten examples do not make certain"
+    assert found["average"].value == pytest.approx((share + 1) / 2)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -22,5 +22,9 @@ def test_rouge_l_is_f1_of_the_longest_common_subsequence():
 
 
 def test_what_is_the_same_is_perfect():
-    for name in ("bleu", "rouge_l"):
+    for name in ("bleu", "rouge_l", "exact_match"):
         assert TEXTS[name](REFERENCES, REFERENCES).mean() == pytest.approx(1)
+
+
+def test_a_text_matches_exactly_or_not_at_all():
+    assert TEXTS["exact_match"](["positive ", "negative", "Positive"], ["positive", "positive", "positive"]).tolist() == [1, 0, 0]
