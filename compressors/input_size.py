@@ -24,10 +24,10 @@ from compressors.context import Context
 from compressors.errors import CompressionError, TraceError
 from compressors.graph import trace
 from compressors.graph.model_graph import Axis, ModelGraph
-from compressors.graph.region_scorer import SCORER, fit_to_inputs, fits_inputs
+from compressors.graph.region_scorer import fit_to_inputs, fits_inputs
 from compressors.graph.surgery import note
 from compressors.informative_region import teach_scorer
-from compressors.sizing import How, Kind, Sizing
+from compressors.sizing import SCORER, How, Kind, Sizing
 
 __all__ = ["InputSize"]
 

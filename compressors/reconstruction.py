@@ -23,8 +23,9 @@ from compressors.context import Context, TrainingData
 from compressors.errors import CompressionError
 from compressors.graph.factors import Factorised, stores_inputs_first
 from compressors.graph.model_graph import ModelGraph
-from compressors.graph.region_scorer import SCORER, with_scorer_of
+from compressors.graph.region_scorer import with_scorer_of
 from compressors.graph.surgery import dim_mask
+from compressors.sizing import SCORER
 
 __all__ = ["Reconstruct"]
 

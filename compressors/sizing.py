@@ -15,9 +15,11 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["How", "Kind", "Sizing"]
+__all__ = ["SCORER", "How", "Kind", "Sizing"]
 
 Kind = Literal["image", "tokens", "series"]
+SCORER = "compareto_scorer"
+"""Name of the module inside a model that crops its images where they say most."""
 How = Literal["resize", "crop", "informative", "truncate"]
 
 

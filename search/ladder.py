@@ -54,7 +54,7 @@ def export_ladder(results: Results, count: int, out: Path, *, form: str = "onnx"
     records = chosen_rungs(front, latency[0], count)
     if len(records) < 2:
         raise UserError(f"--ladder: the front of {quality[0]} against {latency[0]} has {len(front)} point; accepted: a study with at least 2")
-    sizes_of = {record.id: Sizing.from_plain(size).label if (size := record.candidate.get("input_size")) else "the data's" for record in records}
+    sizes_of = {record.id: _taken(record) for record in records}
     if len(set(sizes_of.values())) > 1:
         listed = ", ".join(f"{name} {label}" for name, label in sizes_of.items())
         raise UserError(f"--ladder: its models take inputs of several sizes ({listed}), and a request is prepared once; accepted: points of one input size")
@@ -90,6 +90,12 @@ def export_ladder(results: Results, count: int, out: Path, *, form: str = "onnx"
             shutil.copyfile(Path(__file__).with_name(name), partial / name)
         write_checksums(partial)
     return out
+
+
+def _taken(record: TrialRecord) -> str:
+    """The size of inputs that a record's model takes; one that crops them itself takes them whole."""
+    size = record.candidate.get("input_size")
+    return "the data's" if size is None or size["how"] == "informative" else Sizing.from_plain(size).label
 
 
 def chosen_rungs(front: tuple[TrialRecord, ...], latency: str, count: int) -> list[TrialRecord]:

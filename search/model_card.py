@@ -110,6 +110,8 @@ def _preparing(signature: Mapping[str, Any]) -> str:
     if "input_size" in described and "tokenizer" not in described:
         sizing = Sizing.from_plain(described["input_size"])
         rest = {name: value for name, value in described.items() if name != "input_size"}
+        if sizing.how == "informative":
+            return f"{_preparing({**signature, 'preprocessing': rest})}; the model itself crops it where it says most"
         done = "resized (bilinear, antialiased)" if sizing.how == "resize" else "cropped to its middle"
         return f"{_preparing({**signature, 'preprocessing': rest})}, then {done} to {sizing.label}"
     if "tokenizer" in described:

@@ -17,7 +17,7 @@ from compressors.graph.factors import is_factorable, is_separable, stores_inputs
 from compressors.graph.model_graph import Axis
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.propagation import Propagation, Step, Value
-from compressors.graph.region_scorer import SCORER
+from compressors.sizing import SCORER
 
 __all__ = ["Factors", "add_ranks", "add_separable", "middle"]
 

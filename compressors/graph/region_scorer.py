@@ -15,11 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compressors.graph.positions import has_positions, resize_positions
-from compressors.sizing import Sizing
+from compressors.sizing import SCORER, Sizing
 
-__all__ = ["SCORER", "RegionScorer", "fit_to_inputs", "fits_inputs", "scorer_in", "with_scorer_of"]
-
-SCORER = "compareto_scorer"
+__all__ = ["RegionScorer", "fit_to_inputs", "fits_inputs", "scorer_in", "with_scorer_of"]
 
 
 class RegionScorer(nn.Module):

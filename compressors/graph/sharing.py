@@ -12,7 +12,7 @@ from compressors.graph.axes import AxisTable
 from compressors.graph.blocks import PassThrough
 from compressors.graph.model_graph import Axis
 from compressors.graph.polynomial import Polynomial
-from compressors.graph.region_scorer import SCORER
+from compressors.sizing import SCORER
 
 __all__ = ["add_owners", "tie"]
 

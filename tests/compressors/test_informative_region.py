@@ -7,11 +7,12 @@ from compressors.checkpoint import load, save
 from compressors.context import Batch
 from compressors.errors import CompressionError, UserError
 from compressors.graph import trace
-from compressors.graph.region_scorer import SCORER, scorer_in
+from compressors.graph.region_scorer import scorer_in
 from compressors.input_size import InputSize
 from compressors.pipeline import compress
 from compressors.recipe import Recipe
 from compressors.scoring import scores_of
+from compressors.sizing import SCORER
 from compressors.targets.onnx_session import OnnxSession
 from compressors.targets.onnxruntime import OnnxRuntime
 from tests.conformance.families import build
