@@ -22,6 +22,13 @@ LOCAL = {
     "stories260k": "models/stories260k",
 }
 HUB_DATASETS = {"cifar10": ("uoft-cs/cifar10", {"img": "image"}, "test"), "clinc150": ("clinc/clinc_oos", {"intent": "label"}, "validation")}
+MONEY = (
+    *("freeze_account", "routing", "pin_change", "bill_due", "pay_bill", "account_blocked", "interest_rate", "min_payment", "bill_balance", "transfer"),
+    *("order_checks", "balance", "spending_history", "transactions", "report_fraud", "replacement_card_duration", "expiration_date", "damaged_card"),
+    *("improve_credit_score", "report_lost_card", "card_declined", "credit_limit_change", "apr", "redeem_rewards", "credit_limit", "rewards_balance"),
+    *("application_status", "credit_score", "new_card", "international_fees"),
+)
+"""CLINC150's intents of the domains banking and credit cards [Larson2019]."""
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -53,6 +60,19 @@ def minilm(target: Path) -> None:
     snapshot_download(MINILM, local_dir=target, allow_patterns=["*.json", "*.txt", "model.safetensors"])
 
 
+def by_domain(source: Path, target: Path) -> None:
+    """CLINC150 as two data sets: what a bank is asked, and everything else; both know all 150 intents."""
+    from datasets import load_dataset
+
+    target.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "validation"):
+        rows = load_dataset("parquet", data_files={"rows": str(source / f"{split}.parquet")}, split="rows")
+        names = rows.features["label"].names
+        money = {names.index(intent) for intent in MONEY}
+        for name, wanted in (("money", True), ("everyday", False)):
+            rows.select([i for i, label in enumerate(rows["label"]) if (label in money) is wanted]).to_parquet(str(target / f"{name}_{split}.parquet"))
+
+
 def from_hub(name: str, target: Path) -> None:
     if name not in HUB_DATASETS:
         raise LookupError(f"no public copy of {name} is known")
@@ -80,6 +100,9 @@ def main() -> int:
             missing.append(f"{name}: {error}")
             continue
         print(f"fetched {target.relative_to(ASSETS.parent)}")
+    if (ASSETS / "clinc150").exists() and not (ASSETS / "clinc150_domains").exists():
+        by_domain(ASSETS / "clinc150", ASSETS / "clinc150_domains")
+        print("made assets/clinc150_domains")
     if not (ASSETS / "minilm").exists():
         try:
             minilm(ASSETS / "minilm")

@@ -113,6 +113,7 @@ def test_every_experiment_validates() -> None:
     assert [p.stem for p in paths] == [
         "gestures",
         "minilm_clinc150",
+        "minilm_clinc150_domains",
         "minilm_early_exit",
         "minilm_every_technique",
         "mobilenetv2_cifar10",
