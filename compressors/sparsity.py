@@ -25,6 +25,7 @@ from compressors.context import Context
 from compressors.errors import CompressionError
 from compressors.graph.model_graph import ModelGraph, Site
 from compressors.graph.surgery import note, weight_names
+from compressors.sizing import SCORER
 
 __all__ = ["Sparsify", "zeros_held"]
 
@@ -95,7 +96,9 @@ class Sparsify(Compressor):
         return sparse
 
     def _sites(self, graph: ModelGraph) -> list[Site]:
-        return [graph.sites[i] for i in graph.select_sites(self.include, self.exclude) if graph.sites[i].operator in ("linear", "conv")]
+        found = [graph.sites[i] for i in graph.select_sites(self.include, self.exclude)]
+        # A scorer of crops is too small for zeros to be worth anything, and nothing trains it once it is made.
+        return [site for site in found if site.operator in ("linear", "conv") and not site.module.startswith(f"{SCORER}.")]
 
     def _masks(self, model: nn.Module, weights: dict[str, nn.Parameter]) -> dict[int, Tensor]:
         """Which weights stay, by the identity of their tensor; a shared one is ranked once."""
