@@ -23,12 +23,19 @@ class Metric:
         unit: for people: ``%``-free, ``ms``, ``B``, ``mJ``, ``nats`` or empty.
         direction: ``min`` where smaller is better.
         knowledge: ``exact`` (arithmetic), ``predicted`` (by a device model; needs ``@device``) or ``observed`` (needs the trained model).
+        like: the metric that it is one of, or an average of, where its name is another.
     """
 
     name: str
     unit: str
     direction: Direction
     knowledge: Knowledge
+    like: str = ""
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is told in per cent, and compared in points."""
+        return (self.like or self.name) == "accuracy"
 
     def better(self, a: float, b: float) -> bool:
         """Whether ``a`` is strictly better than ``b``."""

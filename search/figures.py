@@ -9,14 +9,13 @@ from evaluators.metric import Metric
 
 __all__ = ["change", "figure", "interval", "short_name"]
 
-_FRACTIONS = ("accuracy",)
 _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def _scale(metric: Metric, value: float) -> tuple[float, str]:
     """Divisor and unit that suit a value of this size."""
-    if metric.name in _FRACTIONS:
+    if metric.is_accuracy:
         return 0.01, "%"
     if metric.unit == "B" or (not metric.unit and metric.knowledge == "exact"):
         for size, unit in _BYTES if metric.unit == "B" else _COUNTS:
@@ -29,7 +28,7 @@ def _digits(metric: Metric, value: float) -> str:
     """Fractions to a tenth of a point, so that a column of them lines up; everything else to three digits."""
     if not math.isfinite(value):
         return "-"
-    if metric.name in _FRACTIONS:
+    if metric.is_accuracy:
         return f"{value:.1f}"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
@@ -53,7 +52,7 @@ def interval(metric: Metric, value: float, low: float, high: float) -> str:
 def change(metric: Metric, before: float, after: float) -> str:
     """What became of a figure: ``parameters -38 %``, ``latency 0.62x``, ``accuracy -0.4 points``."""
     label = re.sub(r"_(ms|mj|bytes)$", "", metric.name).replace("_", " ")
-    if metric.name in _FRACTIONS:
+    if metric.is_accuracy:
         return f"{label} {100 * (after - before):+.1f} points"
     if metric.knowledge == "observed" or before == 0:
         return f"{label} {after - before:+.3g}"

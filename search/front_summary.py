@@ -56,7 +56,7 @@ def spread_lines(results: Results) -> list[str]:
     variance, freedom = pooled(values)
     lines = []
     if freedom:
-        spread = change(main, 0.0, variance**0.5).replace("+", "", 1) if main.name == "accuracy" else f"{main.name} {figure(main, variance**0.5)}"
+        spread = change(main, 0.0, variance**0.5).replace("+", "", 1) if main.is_accuracy else f"{main.name} {figure(main, variance**0.5)}"
         points = sum(len(trained) > 1 for trained in values)
         lines.append(f"between seeds: standard deviation {spread}, from {counted(freedom, 'replicate')} of {counted(points, 'point')}; intervals cover it")
     lines += [f"{trial} is unstable (!): {'; '.join(found.failed)}" for trial, found in seeds.items() if found.failed]

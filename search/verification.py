@@ -87,7 +87,7 @@ def read_verifications(folder: Path) -> dict[str, Verification]:
 def keeps(metric: Metric, promised: float, found: float) -> bool:
     """Whether a figure is as good as promised, or better: accuracy within half a point, everything else within 2 %."""
     worse = metric.minimised(found) - metric.minimised(promised)
-    return worse <= (_POINTS + 1e-9 if metric.name == "accuracy" else _SHARE * abs(promised))
+    return worse <= (_POINTS + 1e-9 if metric.is_accuracy else _SHARE * abs(promised))
 
 
 def host_threads(experiment: Experiment) -> dict[str, int]:

@@ -112,6 +112,7 @@ def _of_parts(model: ModelSpec, data: DataSpec) -> tuple[Metric, ...]:
             kinds = " and ".join(f"{m.name} of {name} ({m.direction}{f', {m.unit}' if m.unit else ''})" for name, m in ((one, first), (part, metric)))
             accepted = "main metrics of one direction and unit; the first of a part's metrics is its main one"
             raise UserError(f"data.parts.{part}.metrics: {kinds} have no average; accepted: {accepted}")
-    average = Metric(AVERAGE, first.unit, first.direction, "observed")
-    own = (Metric(part_metric(part, m.name), m.unit, m.direction, m.knowledge) for part, metrics in found.items() for m in metrics)
+    like = first.name if {metric.name for metric in mains.values()} == {first.name} else ""
+    average = Metric(AVERAGE, first.unit, first.direction, "observed", like)
+    own = (Metric(part_metric(part, m.name), m.unit, m.direction, m.knowledge, m.name) for part, metrics in found.items() for m in metrics)
     return (average, *own)

@@ -235,7 +235,7 @@ def _show_sensitivity(found: Sensitivity, described: dict[str, Any]) -> None:
     for cut in found.cuts:
         by_axis[cut.axis.name].append(cut)
     shares = [f"{cut.share:.0%}" for cut in next(iter(by_axis.values()), [])]
-    accuracy = found.metric.name == "accuracy"
+    accuracy = found.metric.is_accuracy
     unit = "points" if accuracy else found.metric.unit
     title = (
         f"{found.metric.name} lost{f', {unit},' if unit else ''} where one axis alone is cut by {found.criterion}, without recovery "

@@ -22,7 +22,7 @@ const svg = (tag, attributes = {}, text) => {
 
 const digits = (v) => (Math.abs(v) >= 1000 ? v.toFixed(0) : String(Number(v.toPrecision(3))));
 const scaleOf = (m, v) => {
-  if (m.name === "accuracy") return [0.01, "%"];
+  if (m.accuracy) return [0.01, "%"];
   if (m.unit === "B" || (!m.unit && m.knowledge === "exact")) {
     const steps = m.unit === "B" ? [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]] : [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
     const found = steps.find(([size]) => Math.abs(v) >= size);
@@ -30,7 +30,7 @@ const scaleOf = (m, v) => {
   }
   return [1, m.unit];
 };
-const written = (m, v) => (m.name === "accuracy" ? v.toFixed(1) : digits(v));
+const written = (m, v) => (m.accuracy ? v.toFixed(1) : digits(v));
 const figure = (m, v) => {
   const [size, unit] = scaleOf(m, v);
   return `${written(m, v / size)} ${unit}`.trim();

@@ -72,12 +72,13 @@ def page_data(results: Results) -> dict[str, Any]:
     }
 
 
-def _metrics(results: Results) -> list[dict[str, str]]:
+def _metrics(results: Results) -> list[dict[str, Any]]:
     """Metrics without their devices: quality, exact, then predicted ones."""
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in results.available():
         metric = results.experiment.names.resolve(name)[1]
-        found[metric.name] = {"name": metric.name, "unit": metric.unit, "direction": metric.direction, "knowledge": metric.knowledge}
+        about = {"name": metric.name, "unit": metric.unit, "direction": metric.direction, "knowledge": metric.knowledge}
+        found[metric.name] = {**about, "accuracy": metric.is_accuracy}
     order = [m.name for m in results.experiment.names.quality]
     return sorted(
         found.values(), key=lambda m: ({"observed": 0, "exact": 1, "predicted": 2}[m["knowledge"]], order.index(m["name"]) if m["name"] in order else 0)

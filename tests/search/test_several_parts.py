@@ -106,6 +106,17 @@ def test_the_data_key_holds_every_part(file, runner):
     assert key != runner.prepared.data_key
 
 
+def test_an_average_of_accuracies_is_told_and_kept_like_an_accuracy(file):
+    from search.figures import change, figure
+    from search.verification import keeps
+
+    average = Experiment.load(file, ["data.parts.noisy.metrics=[accuracy]", "constraints=[]"]).names.quality[0]
+    assert (figure(average, 0.8125), change(average, 0.9, 0.89)) == ("81.2 %", "average -1.0 points")
+    assert keeps(average, 0.9, 0.895)
+    assert not keeps(average, 0.9, 0.89)
+    assert figure(Experiment.load(file).names.quality[0], 0.8125) == "0.812"
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -60,3 +60,15 @@ def test_every_metric_can_be_computed():
         names = [m.name for m in metrics if m.name not in ("loss", "perplexity")]
         computed += len({name for name in names if name in TEXTS} if kind in ("causal-lm", "seq2seq") else measures_of(names, kind, None))
     assert computed == sum(len(metrics) for metrics in METRICS.values()) - len(METRICS) - 2
+
+
+def test_an_average_of_accuracies_is_one_and_one_of_different_metrics_is_not():
+    def metrics(**parts):
+        model = ModelSpec(factory="a.py:b", task="text-classification")
+        return quality_metrics(model, DataSpec(dataset="d", parts={name: {"metrics": given} for name, given in parts.items()}))
+
+    same = metrics(news=["accuracy"], chat=["accuracy", "f1_macro"])
+    assert {m.name: m.is_accuracy for m in same if m.name != "chat.loss"} == {
+        "average": True, "news.accuracy": True, "news.loss": False, "chat.accuracy": True, "chat.f1_macro": False,
+    }  # fmt: skip
+    assert not metrics(news=["accuracy"], chat=["matthews"])[0].is_accuracy
