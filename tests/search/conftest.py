@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -85,39 +84,33 @@ def random_records():
     return tuple(sorted(records, key=lambda r: r.id))
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """An empty folder of a module's tests, with a stage cache of their own."""
+    folder = tmp_path_factory.mktemp("root")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPARETO_CACHE", str(folder / "cache"))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A real study of the digits: the uncompressed model and two trials, evaluated and published; with its own stage cache."""
-    from compressors.recipe import Recipe
-    from search.cache import Cache
-    from search.preparing import prepare
-    from search.stages import StageRunner
+    from tests.search.finished import finished_study
 
     root = tmp_path_factory.mktemp("trained")
     patch = pytest.MonkeyPatch()
     patch.setenv("COMPARETO_CACHE", str(root / "cache"))
     experiment = Experiment.load("quickstart", ["fit.epochs=2", "constraints=[]", "devices=[raspberry-pi-5/onnxruntime]"])
-    runner = StageRunner(prepare(experiment, Cache(), lambda _: None), Cache())
     recipes = {
         "baseline-fp32": [],
         "0001": [{"prune": {"ratio": {"channels": 0.25}}}, {"quantize": {"weight_bits": 8, "activation_bits": 8}}],
         "0002": [{"prune": {"ratio": {"channels": 0.5}}}],
     }
-    folder = root / "digits"
-    for name in ("records", "reports"):
-        (folder / name).mkdir(parents=True)
-    (folder / "experiment.yaml").write_text(experiment.to_yaml())
-    for name, plain in recipes.items():
-        recipe = Recipe.from_plain(plain)
-        found = runner.run(recipe)
-        baseline = name.removeprefix("baseline-") if name.startswith("baseline") else None
-        done = TrialRecord(name, recipe.to_plain(), "ok", metrics=found.metrics, widths=found.widths, baseline=baseline)
-        (folder / "records" / f"{name}.json").write_text(done.to_json())
-        report = {k: v.to_plain() for k, v in runner.run(recipe, split="report").metrics.items() if k in ("accuracy", "loss")}
-        (folder / "reports" / f"{name}.json").write_text(json.dumps({"report": report}))
+    results = finished_study(root / "digits", experiment, recipes)
     failed = TrialRecord("0003", recipes["0002"], "diverged", reason="the loss was NaN at step 3")
-    (folder / "records" / "0003.json").write_text(failed.to_json())
-    yield Results.load(folder)
+    (results.folder / "records" / "0003.json").write_text(failed.to_json())
+    yield Results.load(results.folder)
     patch.undo()
 
 

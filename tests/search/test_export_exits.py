@@ -5,21 +5,16 @@ import numpy as np
 import pytest
 
 from compressors.errors import UserError
-from compressors.recipe import Recipe
 from evaluators.exit_rates import ExitRates
-from search.cache import Cache
 from search.checksums import write_checksums
 from search.experiment import Experiment
 from search.export import export_trial
 from search.ladder import export_ladder
 from search.ladder_run import Ladder
 from search.load_artifact import load_artifact
-from search.preparing import prepare
 from search.raw_files import read_raw
-from search.record import TrialRecord
-from search.results import Results
-from search.stages import StageRunner
 from search.verify import verify
+from tests.search.finished import finished_study
 
 EXIT = {"early_exit": {"after": ["stem", "body.1"], "epochs": 6, "learning_rate": 0.01, "threshold": 0.6}}
 INT8 = {"quantize": {"weight_bits": 8, "activation_bits": 8}}
@@ -27,25 +22,9 @@ RECIPES = {"baseline-fp32": [], "0001": [EXIT, INT8], "0002": [{"prune": {"ratio
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    root = tmp_path_factory.mktemp("exits")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPARETO_CACHE", str(root / "cache"))
-        experiment = Experiment.load("quickstart", ["fit.epochs=2", "constraints=[]", "devices=[raspberry-pi-5/onnxruntime]"])
-        runner = StageRunner(prepare(experiment, Cache(), lambda _: None), Cache())
-        folder = root / "digits"
-        for name in ("records", "reports"):
-            (folder / name).mkdir(parents=True)
-        (folder / "experiment.yaml").write_text(experiment.to_yaml())
-        for name, plain in RECIPES.items():
-            recipe = Recipe.from_plain(plain)
-            found = runner.run(recipe)
-            baseline = name.removeprefix("baseline-") if name.startswith("baseline") else None
-            done = TrialRecord(name, recipe.to_plain(), "ok", metrics=found.metrics, widths=found.widths, baseline=baseline, candidate=found.candidate)
-            (folder / "records" / f"{name}.json").write_text(done.to_json())
-            report = {k: v.to_plain() for k, v in runner.run(recipe, split="report").metrics.items() if k in ("accuracy", "loss")}
-            (folder / "reports" / f"{name}.json").write_text(json.dumps({"report": report}))
-        yield Results.load(folder)
+def study(root):
+    experiment = Experiment.load("quickstart", ["fit.epochs=2", "constraints=[]", "devices=[raspberry-pi-5/onnxruntime]"])
+    return finished_study(root / "digits", experiment, RECIPES)
 
 
 @pytest.fixture(scope="module")

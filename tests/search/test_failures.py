@@ -1,6 +1,7 @@
 """Trials that fail are records with a reason; the search goes on and ends."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -70,14 +71,11 @@ EXPERIMENT = {
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[int, TrialRecord]:
+def ended(root: Path) -> dict[int, TrialRecord]:
     """The trials of a search, by the channels that were left."""
-    root = tmp_path_factory.mktemp("failures")
     (root / "models.py").write_text(FACTORY)
     (root / "mine.yaml").write_text(yaml.safe_dump(EXPERIMENT))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPARETO_CACHE", str(root / "cache"))
-        Study(Experiment.load(root / "mine.yaml"), name="mine", storage=root).run()
+    Study(Experiment.load(root / "mine.yaml"), name="mine", storage=root).run()
     study = root / "mine"
     assert not list((study / "pending").iterdir())
     assert len((study / "trials.jsonl").read_text().splitlines()) == len(list((study / "records").iterdir()))

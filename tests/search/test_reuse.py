@@ -1,6 +1,5 @@
 """Studies that build on another one: run again, replayed, taken over; and the replicates of a front."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -26,12 +25,9 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Ray and
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    root = tmp_path_factory.mktemp("reuse")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPARETO_CACHE", str(root / "cache"))
-        Study(Experiment.load("quickstart", SMALL), name="first", storage=root).run()
-        yield root
+def folder(root: Path) -> Path:
+    Study(Experiment.load("quickstart", SMALL), name="first", storage=root).run()
+    return root
 
 
 def computed(results: Results) -> list[str]:

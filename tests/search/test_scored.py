@@ -45,14 +45,6 @@ def recipe(*steps):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scored")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPARETO_CACHE", str(folder / "cache"))
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def runner(root):
     return StageRunner(prepare(experiment(), Cache(), lambda _: None), Cache())
 

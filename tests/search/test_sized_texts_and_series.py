@@ -44,14 +44,6 @@ def track_net():
 """
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sized")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPARETO_CACHE", str(folder / "cache"))
-        yield folder
-
-
 def prepared_runner(folder, text):
     (folder / "experiment.yaml").write_text(text)
     return StageRunner(prepare(Experiment.load(str(folder / "experiment.yaml")), Cache(), lambda _: None), Cache())

@@ -1,7 +1,6 @@
 """A search from the first baseline to the published front, on the quickstart's model with a small budget."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray and torchao warn about 
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    root = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPARETO_CACHE", str(root / "cache"))
-        Study(Experiment.load("quickstart", SMALL), name="small", storage=root).run()
-        yield root
+def folder(root: Path) -> Path:
+    Study(Experiment.load("quickstart", SMALL), name="small", storage=root).run()
+    return root
 
 
 def test_every_id_has_one_terminal_record_and_nothing_is_pending(folder: Path) -> None:
