@@ -205,6 +205,38 @@ def test_inputs_of_another_form(folder):
     assert make_task(sized, picture, Workload(), folder).arrays["train"]["image"].shape[1:] == (1, 4, 4)
 
 
+def test_every_part_is_measured_at_a_smaller_size(folder):
+    from compressors.sizing import Sizing
+
+    picture = ModelSpec(factory="models.py:Picture", task="image-classification")
+    task = make_task(DataSpec(parts=parts("pictures4", suffix="parquet")), picture, Workload(), folder)
+    smaller = task.at(Sizing("image", (4, 4), (2, 2), "resize"))
+    shapes = []
+
+    def predict(inputs):
+        shapes.append(inputs["image"].shape[1:])
+        return {"logits": np.zeros((len(inputs["image"]), 2), np.float32)}
+
+    smaller.metrics(predict, "report")
+    assert set(shapes) == {(1, 2, 2)}
+    assert next(smaller.batches("train")).inputs["image"].shape[1:] == (1, 2, 2)
+    assert smaller.fingerprint != task.fingerprint
+
+
+def test_a_task_of_your_own_has_parts_too(folder):
+    (folder / "tasks.py").write_text(
+        "import dataclasses\nfrom evaluators.tasks import make_task\n"
+        "def make(data, model, workload, folder):\n"
+        "    ours = model.model_copy(update={'task': 'image-classification'})\n"
+        "    plain = data.model_copy(update={'metrics': ()})\n"
+        "    return dataclasses.replace(make_task(plain, ours, workload, folder), name='mine')\n"
+    )
+    model = ModelSpec(factory="models.py:Picture", task="tasks.py:make")
+    own = {"function": "tasks.py:accuracy", "direction": "max"}
+    task = make_task(DataSpec(parts={"a": parts("pictures4", suffix="parquet")["pictures4"]}, metrics=[own]), model, Workload(), folder)
+    assert (task.name, [m.name for m in task.quality]) == ("mine", ["average", "a.accuracy", "a.loss"])
+
+
 def test_outputs_of_another_form(folder):
     files = {"files": {"all": "tracks.parquet"}}
     data = DataSpec(columns={"series": "track"}, parts={"one": {**files, "columns": {"label": "a"}}, "two": {**files, "columns": {"label": ["a", "b"]}}})
