@@ -127,7 +127,7 @@ class Compressor(ABC):
     Class attributes:
         name: the step's name in a recipe.
         version: raised whenever the same configuration gives another result; part of every stage key.
-        stochastic: whether ``apply`` reads training data, so that budget and seed matter.
+        stochastic: whether ``apply`` reads training data, so that budget and seed matter; a property where the configuration decides.
         resumable: whether ``apply`` goes on from a part of its budget, see ``Context.begun``.
         late: names of fields that ``apply`` does not read: they only decide how the finished model is run, so that another value needs no training.
     """

@@ -77,6 +77,7 @@ class RegionScorer(nn.Module):
 
     def scores(self, thumbnail: Tensor) -> Tensor:
         """Of each place, ``[examples, places]``; higher says more."""
+        # The mean comes last: runtimes that keep integers to layers with weights take it in floats, so that few places score alike.
         return functional.avg_pool2d(self.layers(thumbnail), self.window, self.stride).flatten(1)
 
     def before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: ARG002 - torch's signature
@@ -119,7 +120,7 @@ def with_scorer_of(model: nn.Module, other: nn.Module) -> nn.Module:
     seeing = copy.deepcopy(model)
     ours = scorer_in(seeing)
     assert ours is not None, "both are of one size"
-    ours.layers = copy.deepcopy(scorer.layers)
+    ours.load_state_dict(scorer.state_dict())
     return seeing
 
 
