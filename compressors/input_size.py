@@ -27,7 +27,7 @@ from compressors.graph.model_graph import Axis, ModelGraph
 from compressors.graph.region_scorer import fit_to_inputs, fits_inputs
 from compressors.graph.surgery import note
 from compressors.informative_region import teach_scorer
-from compressors.sizing import SCORER, How, Kind, Sizing
+from compressors.sizing import SCORER, How, Kind, Sizing, in_scorer
 
 __all__ = ["InputSize"]
 
@@ -187,7 +187,7 @@ def _kind(inputs: Mapping[str, Tensor]) -> tuple[Kind | None, tuple[int, ...]]:
 
 
 def _scorer_s(axis: Axis) -> str | None:
-    return f"input_size.scorer sets it: {SCORER}" if axis.name.startswith(f"{SCORER}.") else None
+    return f"input_size.scorer sets it: {SCORER}" if in_scorer(axis.name) else None
 
 
 def _cause(error: Exception) -> str:

@@ -25,7 +25,7 @@ from compressors.graph.factors import Factorised, stores_inputs_first
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.region_scorer import with_scorer_of
 from compressors.graph.surgery import dim_mask
-from compressors.sizing import SCORER
+from compressors.sizing import in_scorer
 
 __all__ = ["Reconstruct"]
 
@@ -72,7 +72,7 @@ class Reconstruct(Compressor):
             module, before = ours.get(site.module), theirs.get(site.module)
             if module is None or before is None or site.operator == "embedding" or site.name in structure.get("sparse", {}):
                 continue
-            if site.module.startswith(f"{SCORER}."):
+            if in_scorer(site.module):
                 # Both models look where the student does.
                 continue
             solved = module.second if isinstance(module, Factorised) else module

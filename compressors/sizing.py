@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCORER", "How", "Kind", "Sizing"]
+__all__ = ["SCORER", "How", "Kind", "Sizing", "in_scorer"]
 
 Kind = Literal["image", "tokens", "series"]
 SCORER = "compareto_scorer"
@@ -111,3 +111,8 @@ def _weights(before: int, after: int) -> NDArray[np.float32]:
     distances = np.abs(np.arange(before)[:, None] + 0.5 - centres) / max(scale, 1.0)
     weights = np.clip(1 - distances, 0, None)
     return np.asarray(weights / weights.sum(0), dtype=np.float32)
+
+
+def in_scorer(name: str) -> bool:
+    """Whether a module, parameter or axis of that name belongs to a model's scorer of crops, which steps leave as it was taught."""
+    return name == SCORER or name.startswith(f"{SCORER}.")

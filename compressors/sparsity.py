@@ -25,7 +25,7 @@ from compressors.context import Context
 from compressors.errors import CompressionError
 from compressors.graph.model_graph import ModelGraph, Site
 from compressors.graph.surgery import note, weight_names
-from compressors.sizing import SCORER
+from compressors.sizing import in_scorer
 
 __all__ = ["Sparsify", "zeros_held"]
 
@@ -98,7 +98,7 @@ class Sparsify(Compressor):
     def _sites(self, graph: ModelGraph) -> list[Site]:
         found = [graph.sites[i] for i in graph.select_sites(self.include, self.exclude)]
         # A scorer of crops is too small for zeros to be worth anything, and nothing trains it once it is made.
-        return [site for site in found if site.operator in ("linear", "conv") and not site.module.startswith(f"{SCORER}.")]
+        return [site for site in found if site.operator in ("linear", "conv") and not in_scorer(site.module)]
 
     def _masks(self, model: nn.Module, weights: dict[str, nn.Parameter]) -> dict[int, Tensor]:
         """Which weights stay, by the identity of their tensor; a shared one is ranked once."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from compressors.graph.model_graph import ModelGraph, Operator, TensorInfo
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
-from compressors.sizing import SCORER
+from compressors.sizing import in_scorer
 
 __all__ = ["EXITS", "Exits", "Pool", "blocks_of", "classes_of", "exit_points", "staged", "taken"]
 
@@ -88,7 +88,7 @@ def exit_points(graph: ModelGraph) -> dict[str, int]:
     made: dict[str, int] = {}
     for operator in graph.operators:
         parts = operator.module.split(".") if operator.module else []
-        for i in range(0 if parts[:1] == [SCORER] else len(parts)):
+        for i in range(0 if in_scorer(operator.module) else len(parts)):
             made[".".join(parts[: i + 1])] = operator.outputs[0]
     last = graph.operators[-1].outputs[0]
     return {name: t for name, t in made.items() if t != last and graph.tensors[t].floating and len(graph.tensors[t].dims) in (2, 3, 4)}

@@ -17,7 +17,7 @@ from compressors.graph.factors import is_factorable, is_separable, stores_inputs
 from compressors.graph.model_graph import Axis
 from compressors.graph.polynomial import Polynomial
 from compressors.graph.propagation import Propagation, Step, Value
-from compressors.sizing import SCORER
+from compressors.sizing import in_scorer
 
 __all__ = ["Factors", "add_ranks", "add_separable", "middle"]
 
@@ -102,11 +102,7 @@ def _replaceable(model: nn.Module, found: Propagation, kind: Callable[[nn.Module
     return [
         value
         for value, layers in readers.items()
-        if not value.name.startswith(f"{SCORER}.")
-        and all(layers)
-        and names[id(value.fake)] == 1
-        and _is_weight(model, value.name, kind)
-        and min(value.fake.shape[:2]) > 1
+        if not in_scorer(value.name) and all(layers) and names[id(value.fake)] == 1 and _is_weight(model, value.name, kind) and min(value.fake.shape[:2]) > 1
     ]
 
 

@@ -12,7 +12,7 @@ from compressors.graph.axes import AxisTable
 from compressors.graph.blocks import PassThrough
 from compressors.graph.model_graph import Axis
 from compressors.graph.polynomial import Polynomial
-from compressors.sizing import SCORER
+from compressors.sizing import in_scorer
 
 __all__ = ["add_owners", "tie"]
 
@@ -26,7 +26,7 @@ def add_owners(model: nn.Module, table: AxisTable) -> dict[str, Polynomial]:
     keys: dict[str, tuple[object, ...]] = {}
     for path, module in model.named_modules():
         own = list(module.named_parameters(recurse=False))
-        if path and own and not path.startswith(f"{SCORER}.") and all(names[id(tensor)] == 1 for _, tensor in own):
+        if path and own and not in_scorer(path) and all(names[id(tensor)] == 1 for _, tensor in own):
             keys[path] = (type(module), *((name, tuple(tensor.shape), tensor.dtype) for name, tensor in own))
     twins = Counter(keys.values())
     owners: dict[str, Polynomial] = {}

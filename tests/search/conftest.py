@@ -96,6 +96,9 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A real study of the digits: the uncompressed model and two trials, evaluated and published; with its own stage cache."""
+    from search.cache import Cache
+    from search.preparing import prepare
+    from search.stages import StageRunner
     from tests.search.finished import finished_study
 
     root = tmp_path_factory.mktemp("trained")
@@ -107,7 +110,8 @@ def trained(tmp_path_factory):
         "0001": [{"prune": {"ratio": {"channels": 0.25}}}, {"quantize": {"weight_bits": 8, "activation_bits": 8}}],
         "0002": [{"prune": {"ratio": {"channels": 0.5}}}],
     }
-    results = finished_study(root / "digits", experiment, recipes)
+    runner = StageRunner(prepare(experiment, Cache(), lambda _: None), Cache())
+    results = finished_study(root / "digits", runner, recipes)
     failed = TrialRecord("0003", recipes["0002"], "diverged", reason="the loss was NaN at step 3")
     (results.folder / "records" / "0003.json").write_text(failed.to_json())
     yield Results.load(results.folder)

@@ -3,19 +3,15 @@
 import json
 
 from compressors.recipe import Recipe
-from search.cache import Cache
-from search.preparing import prepare
 from search.record import TrialRecord
 from search.results import Results
-from search.stages import StageRunner
 
 
-def finished_study(folder, experiment, recipes):
+def finished_study(folder, runner, recipes):
     """Results of plain recipes by id, trained, evaluated and published; those called ``baseline-NAME`` are baselines."""
-    runner = StageRunner(prepare(experiment, Cache(), lambda _: None), Cache())
     for name in ("records", "reports"):
         (folder / name).mkdir(parents=True)
-    (folder / "experiment.yaml").write_text(experiment.to_yaml())
+    (folder / "experiment.yaml").write_text(runner.prepared.experiment.to_yaml())
     for name, plain in recipes.items():
         recipe = Recipe.from_plain(plain)
         found = runner.run(recipe)

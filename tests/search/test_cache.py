@@ -1,7 +1,6 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +12,9 @@ import pytest
 
 from compressors.errors import StorageError, UserError
 from search.cache import Cache
+from tests.search.stored import age, changed, missing, put, truncated
 
 ROOT = Path(__file__).parents[2]
-
-
-def put(cache: Cache, key: str, text: str = "1", kind: str = "prune") -> Path:
-    return cache.put(key, lambda folder: (folder / "x").write_text(text), kind=kind, model="models.py:cnn")
-
-
-def age(folder: Path, hours: float) -> None:
-    then = time.time() - 3600 * hours
-    os.utime(folder, (then, then))
 
 
 def keys(cache: Cache) -> list[str]:
@@ -37,18 +28,6 @@ def test_what_was_put_is_found_again(tmp_path: Path) -> None:
     found = Cache(tmp_path).get("ab12")
     assert found is not None
     assert (found / "x").read_text() == "1"
-
-
-def _truncated(folder: Path) -> None:
-    (folder / "x").write_text("12")
-
-
-def _changed(folder: Path) -> None:
-    (folder / "x").write_text("124")
-
-
-def _missing(folder: Path) -> None:
-    (folder / "x").unlink()
 
 
 def _no_manifest(folder: Path) -> None:
@@ -68,7 +47,7 @@ def _folder_for_file(folder: Path) -> None:
     (folder / "x").mkdir()
 
 
-DAMAGES = [_truncated, _changed, _missing, _no_manifest, _broken_manifest, _other_manifest, _folder_for_file]
+DAMAGES = [truncated, changed, missing, _no_manifest, _broken_manifest, _other_manifest, _folder_for_file]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -88,7 +67,7 @@ def test_a_corrupt_entry_is_removed_and_written_again(tmp_path: Path, damage: ob
 
 def test_a_corrupt_entry_does_not_win_against_a_writer(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    _changed(put(cache, "ab12", "123"))
+    changed(put(cache, "ab12", "123"))
     put(cache, "ab12", "123")
     assert (tmp_path / "stages" / "ab" / "ab12" / "x").read_text() == "123"
 
@@ -281,7 +260,7 @@ def test_entries_of_the_first_layout_are_read(tmp_path: Path) -> None:
     assert cache.get("ab12") == folder
     (store,) = cache.stores.values()
     assert [(e.kind, e.model) for e in store.entries()] == [("unknown", "")]
-    _changed(folder)
+    changed(folder)
     assert Cache(tmp_path).get("ab12") is None
 
 
@@ -317,134 +296,3 @@ def test_a_file_uri_is_the_folder_itself(tmp_path: Path) -> None:
 def test_a_location_that_is_none(uri: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         Cache(uri)
-
-
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An object store that is a folder behind the doors: what is in it is seen by every process."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return f"local://{tmp_path}/bucket/cache"
-
-
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
-    """From here on, on a machine with a disk of its own."""
-    monkeypatch.setenv("HOME", str(tmp_path / name))
-
-
-def test_an_object_store_is_shared_by_machines(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Cache(bucket)
-    assert here.get("ab12") is None
-    folder = put(here, "ab12", kind="distill")
-    assert folder.is_relative_to(tmp_path / "home" / ".cache" / "compareto")
-    elsewhere(monkeypatch, tmp_path, "other")
-    there = Cache(bucket)
-    found = there.get("ab12")
-    assert found is not None
-    assert found.is_relative_to(tmp_path / "other")
-    assert (found / "x").read_text() == "1"
-    shutil.rmtree(tmp_path / "bucket" / "cache" / "stages" / "ab")
-    assert there.get("ab12") == found, "what this machine has is not downloaded again"
-    assert [e.kind for e in there.stores[bucket].entries()] == []
-    elsewhere(monkeypatch, tmp_path, "third")
-    assert Cache(bucket).get("ab12") is None
-
-
-def test_objects_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere(monkeypatch, tmp_path, "here")
-    put(Cache("memory://bucket/cache"), "ab12")
-    elsewhere(monkeypatch, tmp_path, "there")
-    cache = Cache("memory://bucket/cache")
-    assert cache.get("ab12") is not None
-    store = cache.stores["memory://bucket/cache"]
-    assert [(e.kind, e.bytes) for e in store.entries()] == [("prune", 1)]
-    assert store.fault("ab12") == ""
-    store.remove("ab12")
-    assert list(store.entries()) == []
-
-
-def test_half_an_upload_is_no_entry_and_is_completed_by_its_machine(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from search.cache.remote import Remote
-
-    def die(self: Remote, key: str, folder: Path) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Remote, "store", die)
-        with pytest.raises(KeyboardInterrupt):
-            put(Cache(bucket), "ab12")
-    files = tmp_path / "bucket" / "cache" / "stages" / "ab" / "ab12" / "place"
-    files.mkdir(parents=True)
-    (files / "x").write_text("1")  # as far as an upload had come
-    elsewhere(monkeypatch, tmp_path, "other")
-    assert Cache(bucket).get("ab12") is None
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert Cache(bucket).get("ab12") is not None
-    elsewhere(monkeypatch, tmp_path, "third")
-    cache = Cache(bucket)
-    assert cache.get("ab12") is not None
-    assert list(cache.stores[bucket].leftovers()) == [], "it is not an hour old"
-    age(files / "x", 2)
-    (left,) = cache.stores[bucket].leftovers()
-    cache.stores[bucket].sweep(left)
-    assert not files.exists()
-
-
-def test_two_uploads_of_one_key_at_once_leave_one_whole_entry(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from search.cache.remote import Remote
-
-    store = Remote.store
-
-    def overtaken(self: Remote, key: str, folder: Path) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(Remote, "store", store)
-            elsewhere(patch, tmp_path, "faster")
-            put(Cache(bucket), "ab12", "rounded otherwise")
-        store(self, key, folder)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Remote, "store", overtaken)
-        put(Cache(bucket), "ab12")
-    elsewhere(monkeypatch, tmp_path, "third")
-    cache = Cache(bucket)
-    assert cache.stores[bucket].fault("ab12") == ""
-    assert cache.get("ab12") is not None
-
-
-@pytest.mark.parametrize("damage", [_truncated, _changed, _missing])
-def test_a_corrupt_object_is_removed(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: object) -> None:
-    put(Cache(bucket), "ab12", "123")
-    (stored,) = (tmp_path / "bucket" / "cache" / "stages" / "ab" / "ab12").glob("*/")
-    damage(stored)  # type: ignore[operator]
-    elsewhere(monkeypatch, tmp_path, "other")
-    cache = Cache(bucket)
-    assert cache.stores[bucket].fault("ab12") != ""
-    assert cache.get("ab12") is None
-    assert list(cache.stores[bucket].entries()) == []
-    put(cache, "ab12", "123")
-    elsewhere(monkeypatch, tmp_path, "third")
-    assert Cache(bucket).get("ab12") is not None
-
-
-def test_a_store_of_another_layout_and_one_that_refuses(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Cache(bucket)
-    layout = tmp_path / "bucket" / "cache" / "stages" / "layout"
-    layout.write_text("1\n")
-    with pytest.raises(UserError, match=r"has layout '1', this version of compareto reads layout 2"):
-        Cache(bucket)
-    layout.write_text("2\n")
-
-    def refuse(self: object, path: str, data: bytes) -> None:
-        raise PermissionError(errno.EACCES, "Access Denied")
-
-    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.pipe_file", refuse)
-    with pytest.raises(StorageError, match=r"cannot write the cache local://.*: Access Denied"):
-        Cache(bucket)
-
-
-def test_a_bucket_that_is_not_there_is_one_clear_error(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(self: object, path: str, data: bytes) -> None:
-        raise FileNotFoundError("The specified bucket does not exist")
-
-    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.pipe_file", missing)
-    with pytest.raises(StorageError, match=r"cannot write the cache local://.*: The specified bucket does not exist"):
-        Cache(bucket)

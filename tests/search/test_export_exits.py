@@ -6,13 +6,16 @@ import pytest
 
 from compressors.errors import UserError
 from evaluators.exit_rates import ExitRates
+from search.cache import Cache
 from search.checksums import write_checksums
 from search.experiment import Experiment
 from search.export import export_trial
 from search.ladder import export_ladder
 from search.ladder_run import Ladder
 from search.load_artifact import load_artifact
+from search.preparing import prepare
 from search.raw_files import read_raw
+from search.stages import StageRunner
 from search.verify import verify
 from tests.search.finished import finished_study
 
@@ -24,7 +27,8 @@ RECIPES = {"baseline-fp32": [], "0001": [EXIT, INT8], "0002": [{"prune": {"ratio
 @pytest.fixture(scope="module")
 def study(root):
     experiment = Experiment.load("quickstart", ["fit.epochs=2", "constraints=[]", "devices=[raspberry-pi-5/onnxruntime]"])
-    return finished_study(root / "digits", experiment, RECIPES)
+    runner = StageRunner(prepare(experiment, Cache(), lambda _: None), Cache())
+    return finished_study(root / "digits", runner, RECIPES)
 
 
 @pytest.fixture(scope="module")

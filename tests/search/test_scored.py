@@ -20,11 +20,10 @@ from search.load_artifact import load_artifact
 from search.preparing import prepare
 from search.proposals import Proposals
 from search.raw_files import read_raw
-from search.record import TrialRecord
-from search.results import Results
 from search.stages import StageRunner
 from search.verify import verify
 from search.warm_start import identity_of
+from tests.search.finished import finished_study
 
 DEVICE = "raspberry-pi-5/onnxruntime"
 SCORED = {"input_size": {"image": 6, "how": "informative", "steps": 20}}
@@ -115,19 +114,7 @@ def test_check_names_what_cannot_be_cropped():
 
 @pytest.fixture(scope="module")
 def study(root, runner):
-    folder = root / "digits"
-    for name in ("records", "reports"):
-        (folder / name).mkdir(parents=True)
-    (folder / "experiment.yaml").write_text(runner.prepared.experiment.to_yaml())
-    for name, steps in RECIPES.items():
-        made = recipe(*steps)
-        found = runner.run(made)
-        baseline = name.removeprefix("baseline-") if name.startswith("baseline") else None
-        record = TrialRecord(name, made.to_plain(), "ok", metrics=found.metrics, widths=found.widths, baseline=baseline, candidate=found.candidate)
-        (folder / "records" / f"{name}.json").write_text(record.to_json())
-        report = {k: v.to_plain() for k, v in runner.run(made, split="report").metrics.items() if k in ("accuracy", "loss")}
-        (folder / "reports" / f"{name}.json").write_text(json.dumps({"report": report}))
-    return Results.load(folder)
+    return finished_study(root / "digits", runner, RECIPES)
 
 
 def test_a_late_device_prices_the_scorer_too(study, runner):

@@ -21,11 +21,10 @@ from search.load_artifact import load_artifact
 from search.preparing import prepare
 from search.proposals import Proposals
 from search.raw_files import read_raw
-from search.record import TrialRecord
-from search.results import Results
 from search.stages import StageRunner
 from search.verify import verify
 from search.warm_start import adopted, identity_of
+from tests.search.finished import finished_study
 
 DEVICE = "raspberry-pi-5/onnxruntime"
 SMALLER = {"input_size": {"image": 6}}
@@ -115,19 +114,7 @@ def test_a_size_that_only_a_trial_meets_is_infeasible(runner):
 
 @pytest.fixture(scope="module")
 def study(root, runner):
-    folder = root / "digits"
-    for name in ("records", "reports"):
-        (folder / name).mkdir(parents=True)
-    (folder / "experiment.yaml").write_text(runner.prepared.experiment.to_yaml())
-    for name, steps in {"baseline-fp32": [], "0001": [*PRUNED, INT8]}.items():
-        made = recipe(*steps)
-        found = runner.run(made)
-        baseline = name.removeprefix("baseline-") if name.startswith("baseline") else None
-        record = TrialRecord(name, made.to_plain(), "ok", metrics=found.metrics, widths=found.widths, baseline=baseline, candidate=found.candidate)
-        (folder / "records" / f"{name}.json").write_text(record.to_json())
-        report = {k: v.to_plain() for k, v in runner.run(made, split="report").metrics.items() if k in ("accuracy", "loss")}
-        (folder / "reports" / f"{name}.json").write_text(json.dumps({"report": report}))
-    return Results.load(folder)
+    return finished_study(root / "digits", runner, {"baseline-fp32": [], "0001": [*PRUNED, INT8]})
 
 
 def test_a_finished_study_is_priced_on_a_late_device_at_each_trial_s_size(study, runner):

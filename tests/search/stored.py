@@ -1,0 +1,28 @@
+"""Entries of a cache as tests make, age and damage them."""
+
+import os
+import time
+from pathlib import Path
+
+from search.cache import Cache
+
+
+def put(cache: Cache, key: str, text: str = "1", kind: str = "prune") -> Path:
+    return cache.put(key, lambda folder: (folder / "x").write_text(text), kind=kind, model="models.py:cnn")
+
+
+def age(folder: Path, hours: float) -> None:
+    then = time.time() - 3600 * hours
+    os.utime(folder, (then, then))
+
+
+def truncated(folder: Path) -> None:
+    (folder / "x").write_text("12")
+
+
+def changed(folder: Path) -> None:
+    (folder / "x").write_text("124")
+
+
+def missing(folder: Path) -> None:
+    (folder / "x").unlink()
