@@ -194,7 +194,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     paths = [args.model, *([args.against] if args.against else [])]
     examples = [args.examples, args.against_examples or args.examples]
     loads = [{} if args.brief else load_figures(path, examples[i], args) for i, path in enumerate(paths)]
-    models = [open_model(path, args.threads, args.provider) for path in paths]
+    models = [open_model(path, args.threads, args.provider, alone=len(paths) == 1) for path in paths]
     # Where a model takes longer for some inputs than for others, all models run on all of them.
     count = len(expected) if any(getattr(model, "varies", False) for model in models) else 1
     given = [inputs, read_examples(args.against_examples)[0] if args.against_examples else inputs]

@@ -35,16 +35,24 @@ def provider_named(name: str, present: list[str]) -> list[str]:
     return list(dict.fromkeys([short[name.lower()], "CPUExecutionProvider"]))
 
 
+def onnx_options(onnxruntime: Any, threads: int, alone: bool) -> Any:
+    """Of a session. Threads of one that is not alone stop when a run ends: they would spin, waiting for the next one, while another session runs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if not alone:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
 class OnnxModel:
     """A .onnx file; one that keeps a cache starts with an empty one."""
 
     imports = (("onnxruntime", "onnxruntime"),)
 
-    def __init__(self, path: Path, threads: int, provider: str) -> None:
+    def __init__(self, path: Path, threads: int, provider: str, alone: bool) -> None:
         (onnxruntime,) = import_runtime(self.imports)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options = onnx_options(onnxruntime, threads, alone)
         providers = provider_named(provider, onnxruntime.get_available_providers())
         self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         halves = {True: np.float16, False: np.float32}
@@ -75,17 +83,14 @@ class StagedModel:
     imports = OnnxModel.imports
     varies = True
 
-    def __init__(self, path: Path, threads: int, provider: str) -> None:
+    def __init__(self, path: Path, threads: int, provider: str, _alone: bool) -> None:
         plan = json.loads(path.read_text(encoding="utf-8"))
         if plan["stages_version"] != 2:
             raise ValueError(f"{path.name} has stages_version {plan['stages_version']!r}; accepted: 2")
         self.threshold, self.rows = float(plan["threshold"]), plan["rows"]
         (onnxruntime,) = import_runtime(self.imports)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # The threads of a stage that has ended would be in the way of the next one.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # A stage is never alone: the next one follows.
+        options = onnx_options(onnxruntime, threads, alone=False)
         providers = provider_named(provider, onnxruntime.get_available_providers())
         self.sessions = [onnxruntime.InferenceSession(str(path.with_name(name)), options, providers=providers) for name in plan["stages"]]
         self.inputs = [[i.name for i in session.get_inputs()] for session in self.sessions]
@@ -142,7 +147,7 @@ class LitertModel:
 
     imports = (("ai_edge_litert.interpreter", "ai-edge-litert"),)
 
-    def __init__(self, path: Path, threads: int, provider: str) -> None:
+    def __init__(self, path: Path, threads: int, provider: str, _alone: bool) -> None:
         only_cpu(provider, path)
         (module,) = import_runtime(self.imports)
         self.interpreter = module.Interpreter(model_path=str(path), num_threads=threads or None)
@@ -182,7 +187,7 @@ class ExecutorchModel:
     imports = (("torch", "torch"), ("executorch.kernels.quantized", "executorch"), ("executorch.runtime", "executorch"))
     types = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "", "", "", "bool")
 
-    def __init__(self, path: Path, threads: int, provider: str) -> None:
+    def __init__(self, path: Path, threads: int, provider: str, _alone: bool) -> None:
         only_cpu(provider, path)
         self.torch, _, runtime = import_runtime(self.imports)
         if threads:
@@ -245,8 +250,11 @@ def from_stored(value: Any, details: dict[str, Any]) -> Any:
 OPENERS: dict[str, Any] = {".onnx": OnnxModel, ".stages": StagedModel, ".tflite": LitertModel, ".pte": ExecutorchModel}
 
 
-def open_model(path: Path, threads: int = 1, provider: str = "cpu") -> Any:
-    """The model in the runtime of its suffix; ``run(inputs)`` gives logits, ``runtime`` and ``provider`` say what runs it."""
+def open_model(path: Path, threads: int = 1, provider: str = "cpu", *, alone: bool = True) -> Any:
+    """The model in the runtime of its suffix; ``run(inputs)`` gives logits, ``runtime`` and ``provider`` say what runs it.
+
+    Not ``alone`` are models that take turns in one process; of ONNX Runtime each then leaves the processor to the others between its runs.
+    """
     if path.suffix not in OPENERS:
         raise ValueError(f"{path.name} has no known format; accepted: {', '.join(OPENERS)}")
-    return OPENERS[path.suffix](path, threads, provider)
+    return OPENERS[path.suffix](path, threads, provider, alone)

@@ -126,7 +126,7 @@ def current_temperature() -> float | None:
 def _opened(folder: Path, rung: dict[str, Any], threads: int, provider: str) -> Any:
     place = folder / str(rung["folder"])
     bench = _bench(folder)
-    return bench.open_model(bench.default_model(place), threads, provider)
+    return bench.open_model(bench.default_model(place), threads, provider, alone=False)
 
 
 def _bench(folder: Path) -> Any:

@@ -28,7 +28,7 @@ _MODULES = {
 _AT_ONCE = 64
 
 
-def load_artifact(folder: str | Path, *, threads: int = 0, provider: str = "cpu") -> Predictor:
+def load_artifact(folder: str | Path, *, threads: int = 0, provider: str = "cpu", alone: bool = True) -> Predictor:
     """Open an artifact that ``compareto export`` wrote.
 
     An example::
@@ -46,6 +46,8 @@ def load_artifact(folder: str | Path, *, threads: int = 0, provider: str = "cpu"
         folder: the artifact.
         threads: within an operator; 0 is the runtime's choice.
         provider: of ONNX Runtime, such as ``cuda``; what it lacks runs on the CPU.
+        alone: no other model runs in this process. One that is not leaves the processor to the others between its runs, so that its threads take a little
+            longer to begin.
 
     Returns:
         A function of a list of texts or images (see ``Predictor``).
@@ -61,7 +63,7 @@ def load_artifact(folder: str | Path, *, threads: int = 0, provider: str = "cpu"
         return LadderPredictor(folder, threads=threads, provider=provider)
     signature = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
     require_runtime(signature["runtime"])
-    return Predictor(folder, signature, folder / signature["model"], threads=threads, provider=provider)
+    return Predictor(folder, signature, folder / signature["model"], threads=threads, provider=provider, alone=alone)
 
 
 def require_runtime(name: str) -> None:
@@ -82,7 +84,7 @@ class Predictor:
         folder: of the artifact.
         signature: of the artifact.
         path: the model file.
-        threads, provider: see ``load_artifact``.
+        threads, provider, alone: see ``load_artifact``.
 
     Attributes:
         signature: inputs, outputs, labels and preprocessing.
@@ -92,10 +94,10 @@ class Predictor:
         UserError: the runtime cannot load the file.
     """
 
-    def __init__(self, folder: Path, signature: Mapping[str, Any], path: Path, *, threads: int = 0, provider: str = "cpu") -> None:
+    def __init__(self, folder: Path, signature: Mapping[str, Any], path: Path, *, threads: int = 0, provider: str = "cpu", alone: bool = True) -> None:
         self.signature = signature
         self._prepare = raw_inputs_of(folder, signature)
-        self._model = _opened(path, signature["runtime"], threads, provider)
+        self._model = _opened(path, signature["runtime"], threads, provider, alone)
         self.runtime, self.provider = self._model.runtime, self._model.provider
 
     def __call__(self, inputs: Sequence[Any] | Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -178,7 +180,7 @@ class LadderPredictor(Predictor):
             self.ladder = Ladder(folder, models=[])
         except (ValueError, KeyError) as error:
             raise UserError(f"{folder}: {error}") from error
-        self._predictors = [load_artifact(folder / rung["folder"], threads=threads, provider=provider) for rung in self.ladder.rungs]
+        self._predictors = [load_artifact(folder / rung["folder"], threads=threads, provider=provider, alone=False) for rung in self.ladder.rungs]
         best = self._predictors[-1]
         self.signature, self.runtime, self.provider = best.signature, best.runtime, best.provider
         self._prepare = best._prepare  # noqa: SLF001 - another of this class
@@ -203,10 +205,10 @@ class LadderPredictor(Predictor):
         return {**outputs, "rung": self.ladder.rungs[rung]["id"]}
 
 
-def _opened(path: Path, runtime: str, threads: int, provider: str) -> Any:
+def _opened(path: Path, runtime: str, threads: int, provider: str, alone: bool) -> Any:
     try:
         if path.suffix in OPENERS:
-            return open_model(path, threads, provider)
+            return open_model(path, threads, provider, alone=alone)
         from search.target_bench import TargetModel
 
         return TargetModel(path, runtime, threads, provider)

@@ -56,7 +56,7 @@ def main() -> None:
     """``bench.py`` with the runtime's name and the artifact's folder in front of its arguments."""
     runtime, artifact = sys.argv.pop(1), Path(sys.argv.pop(1))
     bench.COMMAND[:] = ["-m", "search.target_bench", runtime, str(artifact)]
-    bench.open_model = lambda path, threads=1, provider="cpu": TargetModel(path, runtime, threads, provider, artifact)
+    bench.open_model = lambda path, threads=1, provider="cpu", **_: TargetModel(path, runtime, threads, provider, artifact)
     bench.main()
 
 

@@ -28,6 +28,8 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # An encoder and its decoder, and the models of a calibration, take turns: threads would spin into another one's run.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         encoder = encoder_beside(path)
         providers = ["CPUExecutionProvider"]
         self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)

@@ -77,7 +77,7 @@ def main() -> None:
     for path in args.inputs:
         with np.load(path, allow_pickle=False) as stored:
             given.append({name: stored[name] for name in stored.files})
-    opened = [open_model(path, args.threads) for path in args.models]
+    opened = [open_model(path, args.threads, alone=False) for path in args.models]
     inputs = given * (1 if len(given) == len(opened) else len(opened))
     times = timed([lambda model=model, own=own: model.run(own) for model, own in zip(opened, inputs, strict=True)], args.seconds)
     print(json.dumps([statistics(t) for t in times]))

@@ -33,7 +33,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     raw = read_raw(folder)
     paths = [folder / signature["model"], *([args.against] if args.against else [])]
     signatures = [signature, native_signature(signature)]
-    models = [Predictor(folder, signatures[i], path, threads=args.threads, provider=args.provider) for i, path in enumerate(paths)]
+    models = [Predictor(folder, signatures[i], path, threads=args.threads, provider=args.provider, alone=len(paths) == 1) for i, path in enumerate(paths)]
     difference = None
     if signature["task"] != "causal-lm":
         inputs, expected = read_examples(folder / EXAMPLES)

@@ -1,3 +1,4 @@
+import argparse
 import ast
 import json
 import shutil
@@ -45,6 +46,31 @@ def test_two_models_take_turns(artifact):
     assert found["ratio"] == pytest.approx(found["latency_ms"]["median"] / found["against"]["latency_ms"]["median"])
     assert found["batch"] == 3
     assert "load_ms" not in found
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_model_that_takes_turns_does_not_spin_into_the_run_of_another(artifact, alone):
+    options = bench.open_model(artifact / "model.onnx", 2, alone=alone).session.get_session_options()
+    if alone:
+        with pytest.raises(RuntimeError, match="force_spinning_stop"):
+            options.get_session_config_entry("session.force_spinning_stop")
+    else:
+        assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
+@pytest.mark.parametrize(("against", "alone"), [([], [True]), (["model.onnx"], [False, False])])
+def test_of_two_models_none_is_alone(artifact, monkeypatch, against, alone):
+    opened = []
+
+    def seen(*args, **options):
+        opened.append(options["alone"])
+        return bench_models.open_model(*args, **options)
+
+    monkeypatch.setattr(bench, "open_model", seen)
+    model = artifact / "model.onnx"
+    given = {"examples": artifact / "examples.npz", "against": artifact / against[0] if against else None, "against_examples": None}
+    bench.measure(argparse.Namespace(model=model, **given, brief=True, threads=1, provider="cpu", batch=1, seconds=0))
+    assert opened == alone
 
 
 def test_the_parents_memory_is_not_the_models(artifact):

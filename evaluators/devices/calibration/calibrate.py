@@ -160,6 +160,8 @@ def time_probes(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # The models take turns: threads of the one before would spin into the run of the next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     runs = []
     for chains in ([p.short for p in benchmarks], [p.long for p in benchmarks]):
         for model, feed in chains:
