@@ -137,9 +137,7 @@ def teach(student: nn.Module, step: Distill, context: Context, *, prefix: str) -
     if context.data is None:
         raise CompressionError(f"{step.name} needs training data; pass data")
     teacher = _teacher_of(step, student, context)
-    for model in (teacher, context.teacher):
-        if model is not None:
-            model.eval().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teachers = [model.eval().to(context.device) for model in (teacher, context.teacher) if model is not None]
     student.to(context.device)
     baseline = None
     if context.teacher is not None:
@@ -148,6 +146,8 @@ def teach(student: nn.Module, step: Distill, context: Context, *, prefix: str) -
         torch.manual_seed(context.seed)
         objective = step.objective(student, teacher, context)
     try:
+        for model in teachers:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return train(
             student,
             context.data,
@@ -166,6 +166,9 @@ def teach(student: nn.Module, step: Distill, context: Context, *, prefix: str) -
         )
     finally:
         objective.close()
+        for model in teachers:
+            # Others use it too, and safetensors reads no tied weights into that layout.
+            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def require_fit(step: Distill, student: nn.Module, teacher: nn.Module, inputs: Mapping[str, Tensor]) -> None:

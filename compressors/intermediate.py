@@ -77,19 +77,48 @@ def layer_problems(names: Iterable[str], layers: Mapping[str, str] | tuple[str, 
             yield f"{pattern!r} is no module of the model{near_miss(pattern, known)}"
 
 
+_SERIES = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.GroupNorm)
+"""What gives series as ``[examples, channels, length]``."""
+
+
 class _Watched:
-    """Keeps what some modules of a model return."""
+    """Keeps what some modules of a model return.
+
+    Attributes:
+        values: by module, of its last call.
+        series: which of them are ``[examples, channels, length]``: of the layers with weights the last before them gave such a series.
+    """
 
     def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
         modules = dict(model.named_modules())
         self.values: dict[str, Any] = {}
-        self._hooks = [modules[name].register_forward_hook(self._hook(name)) for name in names]
+        self.series: set[str] = set()
+        self._channels = 0
+        own = [module for module in modules.values() if any(True for _ in module.parameters(recurse=False))]
+        self._hooks = [module.register_forward_hook(self._seen) for module in own]
+        self._hooks += [modules[name].register_forward_hook(self._hook(name)) for name in names]
+
+    def _seen(self, module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG002 - torch's signature
+        self._channels = output.shape[1] if isinstance(module, _SERIES) and output.dim() == 3 else 0
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001 - torch's signature
+            found = _tensors(output)
+            if name not in self.values and found and found[0].dim() == 3 and found[0].shape[1] == self._channels:
+                self.series.add(name)
             self.values[name] = output
 
         return hook
+
+    def map(self, form: str, name: str) -> Tensor:
+        """``[examples, ...]``, channels last but of images.
+
+        Squares, summed over channels and normalised, are ``[examples, pixels]``: neither width nor depth of a map counts.
+        """
+        value = _raw(form, self.values[name])
+        if form == "squares":
+            return functional.normalize(value.float().pow(2).mean(1).flatten(1), dim=1)
+        return value.transpose(1, 2) if form == "features" and name in self.series else value
 
     def close(self) -> None:
         for hook in self._hooks:
@@ -98,7 +127,7 @@ class _Watched:
 
 
 class _Projection(nn.Module):
-    """Channels to channels: the second dimension of images, the last of everything else. Begins as the identity where it can."""
+    """Channels to channels: the second dimension of images, the last of everything else (see ``_Watched.map``). Begins as the identity where it can."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -160,13 +189,13 @@ class Intermediate(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """The weighted mean errors of the last calls of both models."""
-        student, teacher = (watched.values for watched in self._watched)
+        student, teacher = self._watched
         mask = batch.inputs.get("attention_mask")
         total = torch.zeros((), device=batch.labels.device)
         for kind, pairs in self._pairs.items():
             errors = []
             for i, pair in enumerate(pairs):
-                a, b = _map(pair.form, student[pair.ours]).float(), _map(pair.form, teacher[pair.theirs]).detach().float()
+                a, b = student.map(pair.form, pair.ours).float(), teacher.map(pair.form, pair.theirs).detach().float()
                 if kind == "features":
                     a, b = _same_size(self.projections[f"p{i}"](a), b)
                 elif a.dim() == 4 and a.shape[1] != b.shape[1]:
@@ -196,7 +225,7 @@ class Intermediate(nn.Module):
                 )
                 raise CompressionError(f"{kind}: {name} gives no map to match, but {_described(value)}; accepted: modules that return {wanted}")
             pair = _Pair(ours, theirs, str(forms[0]))
-            a, b = _map(pair.form, student[ours]), _map(pair.form, teacher[theirs])
+            a, b = self._maps(pair)
             if (
                 forms[0] != forms[1]
                 or a.dim() != b.dim()
@@ -212,8 +241,12 @@ class Intermediate(nn.Module):
             raise CompressionError(f"{kind}: no module of the student returns attention probabilities; accepted: layers with names of modules that give maps")
         return list(found.values())
 
+    def _maps(self, pair: _Pair) -> tuple[Tensor, Tensor]:
+        student, teacher = self._watched
+        return student.map(pair.form, pair.ours), teacher.map(pair.form, pair.theirs)
+
     def _projection(self, pair: _Pair) -> _Projection:
-        a, b = (_map(pair.form, watched.values[name]) for watched, name in zip(self._watched, (pair.ours, pair.theirs), strict=True))
+        a, b = self._maps(pair)
         channel = 1 if a.dim() == 4 else -1
         return _Projection(a.shape[channel], b.shape[channel])
 
@@ -274,12 +307,6 @@ def _form(kind: _Kind, output: Any) -> str | None:
 def _raw(form: str, output: Any) -> Tensor:
     tensors = _tensors(output)
     return next(tensor for tensor in tensors[1:] if tensor.dim() in (3, 4)) if form == "probabilities" else tensors[0]
-
-
-def _map(form: str, output: Any) -> Tensor:
-    """``[examples, ...]``; squares, summed over channels and normalised, as ``[examples, pixels]``: neither width nor depth of a map counts."""
-    value = _raw(form, output)
-    return functional.normalize(value.float().pow(2).mean(1).flatten(1), dim=1) if form == "squares" else value
 
 
 def _is_probabilities(value: Tensor) -> bool:

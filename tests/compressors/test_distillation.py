@@ -4,6 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_model
 from torch import nn
 from torch.nn import functional
 
@@ -88,6 +89,25 @@ def test_the_teacher_is_not_changed(points, point_net, teacher):
     before = copy.deepcopy(teacher.state_dict())
     Distill(steps=6).apply(point_net(), None, context(points, teacher, point_net()))
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+class _Tied(nn.Module):
+    """Two convolutions of one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1), nn.Linear(2, 4)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.head(self.b(self.a(x[:, :, None, None].repeat(1, 1, 4, 4)).relu()).mean((2, 3)))
+
+
+def test_the_layout_of_the_teacher_comes_back_so_that_tied_weights_can_be_stored(points, tmp_path):
+    teacher = _Tied()
+    Distill(steps=2).apply(_Tied(), None, context(points, teacher, teacher))
+    assert teacher.a.weight.is_contiguous()
+    save_model(teacher, str(tmp_path / "model.safetensors"))
 
 
 def test_what_is_missing_is_said(points, point_net, teacher):

@@ -73,6 +73,35 @@ def test_a_narrower_student_learns_to_match_through_a_projection_that_is_no_part
     assert not teacher.stem._forward_hooks
 
 
+class Series(nn.Module):
+    """Convolutions over time, then layers on ``[examples, time, channels]``, of as many moments as channels."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv1d(3, width, 3, padding=1), nn.BatchNorm1d(width), nn.ReLU())
+        self.mix = nn.Linear(width, 8)
+
+    def forward(self, x):
+        return self.mix(self.stem(x).transpose(1, 2)).mean(1)
+
+
+def test_a_projection_of_series_mixes_channels_and_not_moments():
+    torch.manual_seed(0)
+    inputs, teacher, student = {"x": torch.randn(4, 3, 8)}, Series(8).eval(), Series(5).eval()
+    hints = matching(student, teacher, inputs, {"layers": ["stem", "mix"]})
+    assert [tuple(p.weight.shape) for p in hints.projections.values()] == [(8, 5), (8, 8)]
+    torch.nn.init.zeros_(hints.projections["p0"].weight)
+    hints.projections["p0"].bias.data = torch.arange(8.0)
+    student(**inputs)
+    with torch.no_grad():
+        teacher.stem[0].weight.zero_()
+        teacher.stem[0].bias.copy_(torch.arange(8.0))
+        teacher(**inputs)
+    # A bias by channel is all that a teacher of constant channels needs.
+    constant = hints._watched[1].map("features", "stem")
+    assert torch.allclose(hints.projections["p0"](hints._watched[0].map("features", "stem")), constant, rtol=1e-4)
+
+
 def test_spatial_attention_has_no_width():
     teacher, student = Convolutions(8).eval(), Convolutions(3).eval()
     value = loss(matching(student, teacher, IMAGES, attention={"layers": ["stem"]}), student, teacher, IMAGES)
