@@ -36,6 +36,10 @@ def recipe_problems(steps: Sequence[Any]) -> list[str]:
                 whole = (*path, *place)
                 if not any(whole[: len(b)] == b for b in bad):
                     found[f"{spell(whole)}: {message}"] = None
+        for dimension, inside in () if found else space.between(path, settings):
+            if _step_problems(cls, inside):
+                whole_numbers = f"{{int: [{dimension.low:g}, {dimension.high:g}]}}"
+                found[f"{spell(dimension.path)}: a {dimension.kind} range has fractions; accepted: whole numbers, {whole_numbers}"] = None
         problems += found
     places = [(int(path[0]), name) for path, name, _ in space.steps()]
     places += [(int(path[0]), "") for path, _, _ in space.steps() if "optional" in path]

@@ -17,6 +17,9 @@ from search.dimension import RANGES, Dimension, Path, is_number, spell
 
 __all__ = ["Dimension", "Problem", "Space"]
 
+_INSIDE = 0.6180339887
+"""Where between the ends of a range a value is no whole number."""
+
 Problem = tuple[Path, str]
 """Where something is wrong, and what."""
 
@@ -124,6 +127,14 @@ class Space:
         for dimension in inside:
             for corner in dimension.corners[1:]:
                 yield self._fill(settings, path, {**first, dimension.name: corner})
+
+    def between(self, path: Path, settings: Any) -> Iterator[tuple[Dimension, dict[str, Any]]]:
+        """Settings of one step as ``corners`` begins, but for a value inside one range of real numbers; of each such range."""
+        inside = [d for d in self.dimensions if d.path[: len(path)] == path]
+        first = {d.name: d.corners[0] for d in inside}
+        for dimension in inside:
+            if dimension.kind in ("uniform", "loguniform"):
+                yield dimension, self._fill(settings, path, {**first, dimension.name: dimension.low + _INSIDE * (dimension.high - dimension.low)})
 
     def _count(self, context: tuple[tuple[str, Any], ...]) -> int | None:
         total = 1

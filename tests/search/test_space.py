@@ -187,3 +187,10 @@ def test_the_training_of_a_quantized_model_can_be_searched() -> None:
     (problem,) = recipe_problems([{"optional": plain[0]}, plain[1]])
     assert problem == "recipe[1]: qat trains what quantize has made; accepted: a quantize step before it, in every candidate"
     assert recipe_problems([{"one_of": [plain[0], {"quantize": {"weight_bits": 8}}]}, plain[1]]) == []
+
+
+@pytest.mark.parametrize("kind", ["uniform", "loguniform"])
+def test_a_range_of_fractions_is_none_of_whole_numbers(kind: str) -> None:
+    (problem,) = recipe_problems([{"optional": {"input_size": {"image": {kind: [16, 32]}}}}])
+    assert problem == f"recipe[0].optional.input_size.image: a {kind} range has fractions; accepted: whole numbers, {{int: [16, 32]}}"
+    assert recipe_problems([{"optional": {"input_size": {"image": {"int": [16, 32]}}}}]) == []
