@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressors.context import logits_of
 from compressors.errors import UserError
@@ -56,7 +57,7 @@ def input_names(spec: ModelSpec, folder: Path) -> tuple[str, ...]:
     return tuple(inspect.signature(_build(spec, folder).forward).parameters)
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"model.weights: no file {path}")
     try:
@@ -69,7 +70,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         # safetensors and torch.load raise many classes for the one fact that this is not a state dict.
         raise UserError(f"model.weights: {path} is neither safetensors nor a state dict that torch.load reads with weights_only") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"model.weights: {path} does not hold a state dict of tensors")
     return {str(k).removeprefix("module."): v for k, v in state.items()}
 
@@ -132,15 +133,31 @@ def build_model(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
 
 def _check_head(model: nn.Module, task: Task) -> None:
     classes: int | None = getattr(task, "classes", None) or None
-    try:
-        with torch.no_grad():
-            logits = logits_of(model(**task.example_inputs))
-    except Exception as error:
-        said = type(error).__name__ + (f": {first_line(error)}" if str(error) else "")
-        raise UserError(f"model: does not run on an example of the data: {said}") from error
+    logits = _outputs(model, task.example_inputs)
     # Vocabularies of language models are often padded beyond the tokenizer's.
     if classes is not None and (logits.shape[-1] < classes or (task.name != "causal-lm" and logits.shape[-1] != classes)):
         raise UserError(f"model: the head has {logits.shape[-1]} labels, the data {_counted(task)}")
+    if task.name == "image-to-image":
+        _check_images(model, task)
+
+
+def _outputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    try:
+        with torch.no_grad():
+            return logits_of(model(**inputs))
+    except Exception as error:
+        said = type(error).__name__ + (f": {first_line(error)}" if str(error) else "")
+        raise UserError(f"model: does not run on an example of the data: {said}") from error
+
+
+def _check_images(model: nn.Module, task: Task) -> None:
+    """Of an example as it is: those of the workload may have another size than the targets."""
+    batch = next(iter(task.batches("train", batch_size=1)))
+    found, wanted = list(_outputs(model, batch.inputs).shape[1:]), list(batch.labels.shape[1:])
+    if found != wanted:
+        size = list(next(iter(batch.inputs.values())).shape[-2:])
+        hint = "; data.preprocessing.image_size resizes images, targets stay as they are" if found[1:] == size != wanted[1:] else ""
+        raise UserError(f"model: the outputs have the shape {found}, the targets {wanted} (channels, height, width); accepted: the same{hint}")
 
 
 def _counted(task: Task) -> str:

@@ -147,6 +147,8 @@ def _series(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, 
 
 def _images(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, source: Source) -> ArrayTask:
     pre = data.preprocessing
+    if pre.augment and model.kind == "image-to-image":
+        raise UserError(f"data.preprocessing.augment: {list(pre.augment)} would change images and not their targets; accepted for image-to-image: none")
     names = named(model, source, data)
     key = input_names(model, folder)[0]
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
@@ -254,7 +256,8 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
         added_tokens=tokenizer.num_special_tokens_to_add(),
     )
     if isinstance(task, TextClassification):
-        task.trims = model.pretrained is not None
+        # Labels of tokens have the length of their texts.
+        task.trims = model.pretrained is not None and model.kind != "token-classification"
     task = _with_examples(task, workload.batch)  # type: ignore[assignment]
     length = workload.sequence or sequence
     task.example_inputs = {k: _at_length(v, length) for k, v in task.example_inputs.items()}

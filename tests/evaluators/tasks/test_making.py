@@ -34,14 +34,20 @@ def flat(size, outputs):
     return Flat(size, outputs)
 
 class Same(nn.Module):
-    def __init__(self):
+    def __init__(self, channels=3, scale=1):
         super().__init__()
-        self.conv = nn.Conv2d(3, 3, 1)
+        self.conv, self.scale = nn.Conv2d(3, channels, 1), scale
     def forward(self, image):
-        return self.conv(image)
+        return self.conv(nn.functional.interpolate(image, scale_factor=self.scale))
 
 def same():
     return Same()
+
+def grey():
+    return Same(1)
+
+def twice():
+    return Same(scale=2)
 
 def metric(outputs, labels):
     return (outputs[:, 0] > 0).astype(float)
@@ -137,7 +143,7 @@ def test_recordings_are_cut_or_filled_to_one_length(folder):
     assert list(judged(spec, task, folder)) == ["accuracy", "loss"]
 
 
-def test_images_become_images(folder):
+def image_pairs(folder, *, model="same", workload=None, **preprocessing):
     def png():
         buffer = io.BytesIO()
         Image.fromarray(RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(buffer, "PNG")
@@ -146,12 +152,39 @@ def test_images_become_images(folder):
     pairs = [png() for _ in range(40)]
     features = datasets.Features({"image": datasets.Image(), "target": datasets.Image()})
     datasets.Dataset.from_dict({"image": pairs, "target": pairs}, features=features).to_parquet(folder / "pairs.parquet")
-    spec = ModelSpec(factory="models.py:same", task="image-to-image")
-    task = make_task(DataSpec(files={"train": "pairs.parquet"}), spec, Workload(), folder)
+    spec = ModelSpec(factory=f"models.py:{model}", task="image-to-image")
+    return spec, make_task(DataSpec(files={"train": "pairs.parquet"}, preprocessing=preprocessing), spec, workload or Workload(), folder)
+
+
+def test_images_become_images(folder):
+    spec, task = image_pairs(folder)
     found = task.metrics(lambda inputs: {"logits": inputs["image"]}, "report")
     assert found["psnr"].value == 100
     assert found["loss"].value == 0
     assert judged(spec, task, folder)["psnr"].value < 30
+
+
+@pytest.mark.parametrize(
+    ("model", "preprocessing", "said"),
+    [
+        ("grey", {}, r"the outputs have the shape \[1, 8, 8\], the targets \[3, 8, 8\] \(channels, height, width\); accepted: the same$"),
+        ("same", {"image_size": 16}, r"the outputs have the shape \[3, 16, 16\], the targets \[3, 8, 8\] .*; data\.preprocessing\.image_size resizes images"),
+        ("same", {"augment": ["flip"]}, r"data\.preprocessing\.augment: \['flip'\] would change images and not their targets; accepted .*: none"),
+    ],
+)
+def test_images_and_targets_that_do_not_fit(folder, model, preprocessing, said):
+    with pytest.raises(cp.UserError, match=said):  # noqa: PT012 - the data say it, or the model
+        spec, task = image_pairs(folder, model=model, **preprocessing)
+        load_model(spec, folder, task)
+
+
+def test_images_of_the_workload_may_be_larger_than_targets(folder):
+    spec, task = image_pairs(folder, workload=Workload(image_size=16))
+    assert task.example_inputs["image"].shape == (1, 3, 16, 16)
+    load_model(spec, folder, task)
+    # As of super-resolution: what comes out has the targets' size, not the images'.
+    spec, task = image_pairs(folder, model="twice", image_size=4)
+    load_model(spec, folder, task)
 
 
 def test_a_users_metric_is_among_the_others(folder):
@@ -245,6 +278,19 @@ def test_words_have_a_class_each_at_their_first_token(words):
     rows["label"] = [[0, 1]] * 30
     with pytest.raises(cp.UserError, match="accepted: a list of words in text, a class of each in label"):
         made(words, "token-classification", rows, {}, model=model, preprocessing={"sequence": 6, "tokenizer": "words"})
+
+
+def test_labels_of_tokens_stay_with_their_texts(words):
+    from transformers import BertConfig, BertForTokenClassification
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "max_position_embeddings": 8}
+    BertForTokenClassification(BertConfig(vocab_size=8, **sizes, num_labels=3)).save_pretrained(words / "tagger")
+    rows = {"text": [["the", "cat", "sat"]] * 30, "label": [[0, 1, 2]] * 30}
+    spec, task = made(words, "token-classification", rows, {}, model={"pretrained": "tagger"}, preprocessing={"sequence": 6, "tokenizer": "words"})
+    model = load_model(spec, words, task)
+    for batch in (next(task.batches("train", seed=0)), task.take("train", np.arange(4), view=0)):
+        assert batch.inputs["input_ids"].shape == batch.labels.shape
+        assert torch.isfinite(task.loss(model(**batch.inputs).logits, batch))
 
 
 class Repeats(nn.Module):
