@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from compressors.context import logits_of
 from compressors.errors import UserError
 from compressors.silent_transformers import silent_transformers
 from evaluators.functions import load_function
+from evaluators.head_names import names_in, require_order
 from evaluators.hub import first_line, local_or_hub
 from evaluators.model_spec import ModelSpec
 
@@ -33,7 +33,6 @@ _AUTO = {
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
 """By task, or by what goes in."""
-_HEADED = re.compile("For(Sequence|Image|Audio|Token)Classification")
 _INPUTS = {"image": ("pixel_values",), "audio": ("input_values",), "text": ("input_ids", "attention_mask")}
 
 
@@ -89,9 +88,10 @@ def _pretrained(spec: ModelSpec, folder: Path, task: Task) -> nn.Module:
             # A cache among the outputs is for generating; neither training nor tracing can do with it.
             config.use_cache = False
         if spec.task not in ("causal-lm", "seq2seq"):
-            headed = any(_HEADED.search(a) for a in config.architectures or ())
-            if headed and config.num_labels != classes:
+            head = names_in(config)
+            if head and config.num_labels != classes:
                 raise UserError(f"model.pretrained: the head has {config.num_labels} labels, the data {_counted(task)}")
+            require_order(head, getattr(task, "label_names", ()))
             config.num_labels = classes
         with torch.random.fork_rng():
             torch.manual_seed(0)

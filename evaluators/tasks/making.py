@@ -50,7 +50,9 @@ def make_task(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path
         UserError: a missing file, split or column, an empty dataset, a tokenizer that cannot be loaded; parts that do not fit one model.
     """
     if data.parts is not None:
-        return several_tasks(data, model, lambda part: _made(part, model, workload, folder), lambda task, part: _with_metrics(task, part, model, folder))
+        return several_tasks(
+            data, model, lambda part: _made(part, model, workload, folder), lambda task, part: _with_metrics(task, part, model, folder), folder
+        )
     return _with_metrics(_made(data, model, workload, folder), data, model, folder)
 
 
@@ -118,7 +120,7 @@ def _own(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path) -> 
 def _series(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, source: Source) -> ArrayTask:
     """Numbers as they are: tracks of sensors, or the samples of recordings."""
     pre, key = data.preprocessing, input_names(model, folder)[0]
-    names = named(model, source, data)
+    names = named(model, source, data, folder)
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, (split, indices) in source.resolve(data).items():
         rows = selected(source, split, indices)
@@ -149,7 +151,7 @@ def _images(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, 
     pre = data.preprocessing
     if pre.augment and model.kind == "image-to-image":
         raise UserError(f"data.preprocessing.augment: {list(pre.augment)} would change images and not their targets; accepted for image-to-image: none")
-    names = named(model, source, data)
+    names = named(model, source, data, folder)
     key = input_names(model, folder)[0]
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, (split, indices) in source.resolve(data).items():
@@ -214,7 +216,7 @@ def _texts(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path, s
     tokenizer = tokenizer_of(data, model, folder)
     sequence = data.preprocessing.sequence
     labelled = model.task != "causal-lm"
-    names = named(model, source, data)
+    names = named(model, source, data, folder)
     accepted = (*input_names(model, folder), "labels")
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, (split, indices) in source.resolve(data, in_order=not labelled).items():

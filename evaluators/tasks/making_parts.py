@@ -6,12 +6,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressors.errors import UserError
+from evaluators.head_names import head_names, numbered_by
 from evaluators.model_spec import ModelSpec
 from evaluators.tasks.array_task import ArrayTask
 from evaluators.tasks.part_errors import told_of
@@ -25,7 +27,9 @@ __all__ = ["several_tasks"]
 _CALIBRATION = 256
 
 
-def several_tasks(data: DataSpec, model: ModelSpec, make: Callable[[DataSpec], ArrayTask], judge: Callable[[ArrayTask, DataSpec], ArrayTask]) -> SeveralTasks:
+def several_tasks(
+    data: DataSpec, model: ModelSpec, make: Callable[[DataSpec], ArrayTask], judge: Callable[[ArrayTask, DataSpec], ArrayTask], folder: Path
+) -> SeveralTasks:
     """All parts as one task.
 
     Args:
@@ -33,6 +37,7 @@ def several_tasks(data: DataSpec, model: ModelSpec, make: Callable[[DataSpec], A
         model: one for all of them.
         make: reads and preprocesses the data of one part.
         judge: gives it its metrics.
+        folder: where relative paths start.
 
     Raises:
         UserError: a part that cannot be read, that has inputs of another form than the others, or whose classes cannot be those of one head.
@@ -47,7 +52,7 @@ def several_tasks(data: DataSpec, model: ModelSpec, make: Callable[[DataSpec], A
             raise UserError(f"model.task: {model.task} returns {type(made[name]).__name__}; accepted for data.parts: an ArrayTask")
     _check_inputs(made)
     counts = {name: task.classes for name, task in made.items()}
-    labelled = _labelled(made) if model.kind == "classification" else _one_head(made)
+    labelled = _labelled(made, head_names(model, folder)) if model.kind == "classification" else _one_head(made)
     parts: dict[str, ArrayTask] = {}
     for name, task in labelled.items():
         with told_of(name):
@@ -90,8 +95,8 @@ def _one_head(made: Mapping[str, ArrayTask]) -> dict[str, ArrayTask]:
     return {name: dataclasses.replace(task, classes=most.classes, label_names=most.label_names) for name, task in made.items()}
 
 
-def _labelled(made: Mapping[str, ArrayTask]) -> dict[str, ArrayTask]:
-    """The same examples with the numbers that their classes have among those of all parts: in the order of a part that has them all, else sorted.
+def _labelled(made: Mapping[str, ArrayTask], head: Sequence[str]) -> dict[str, ArrayTask]:
+    """The same examples with the numbers that their classes have among those of all parts: in the order of a head or a part that has them all, else sorted.
 
     Raises:
         UserError: some parts have numbers and others names.
@@ -103,6 +108,7 @@ def _labelled(made: Mapping[str, ArrayTask]) -> dict[str, ArrayTask]:
         raise UserError(f"data.parts.{odd}: labels are numbers, those of {other} names such as {named}; accepted: the same in each part, as one head has")
     every = {label for task in made.values() for label in task.label_names}
     names = next((task.label_names for task in made.values() if len(task.label_names) == len(every)), None) or tuple(sorted(every))
+    names = tuple(numbered_by(head, names))
     place = {name: i for i, name in enumerate(names)}
     found = {}
     for part, task in made.items():
