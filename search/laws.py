@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,6 +34,7 @@ POOR = 0.7
 """Below this share of the variance, parameters alone do not say what a trial reaches."""
 
 _BOOTSTRAP = 300
+_LARGEST = math.log(sys.float_info.max)
 _LINES = {"power": (0.05, 3.0, 30), "saturation": (math.log(1e-3), math.log(1e5), 60)}
 
 
@@ -211,7 +213,9 @@ def _size(form: Form, coefficients: Floats, target: float) -> float:
         a, b, c = (float(x) for x in coefficients)
         if target <= c:
             return 0.0
-        return math.exp(math.log((target - c) / a) / b) if a > 0 else math.inf
+        # Of a latency that hardly depends on size: no number is that large.
+        power = math.log((target - c) / a) / b if a > 0 else math.inf
+        return math.exp(power) if power < _LARGEST else math.inf
     d, e = (float(x) for x in coefficients)
     if 1 - d >= target:
         return 0.0
@@ -269,9 +273,14 @@ def _reached_line(law: Law, reached: Reached) -> str:
     what = f"{law.metric} = {reached.target:g}"
     if math.isinf(reached.parameters):
         return f"{what} is reached at no size"
-    high = "any size" if math.isinf(reached.high) else f"{reached.high:,.0f}"
+    high = "any size" if math.isinf(reached.high) else _count(reached.high)
     beyond = "; that is beyond the sizes that were tried" if reached.beyond else ""
-    return f"{what} is reached at {reached.parameters:,.0f} parameters ({reached.low:,.0f} to {high}){beyond}"
+    return f"{what} is reached at {_count(reached.parameters)} parameters ({_count(reached.low)} to {high}){beyond}"
+
+
+def _count(parameters: float) -> str:
+    # A law that is nearly flat reaches a target at numbers of hundreds of digits.
+    return f"{parameters:,.0f}" if parameters < 1e15 else f"{parameters:.0e}"
 
 
 def laws_plain(laws: Sequence[Law]) -> list[dict[str, Any]]:

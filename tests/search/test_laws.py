@@ -68,6 +68,14 @@ def test_a_target_may_be_beyond_what_was_tried_or_at_no_size():
     assert flat.reached.parameters > sizes.max() or math.isinf(flat.reached.parameters)
 
 
+def test_a_latency_that_does_not_depend_on_size_reaches_nothing_else():
+    sizes = np.linspace(1e4, 1e5, 12)
+    never = fit_law("latency_ms", "power", sizes, np.full(12, 0.02), target=10.0)
+    assert law_lines([never])[-1] == "  latency_ms = 10 is reached at no size"
+    hardly = fit_law("latency_ms", "power", sizes, 0.02 + 1e-8 * sizes**0.05, target=0.021)
+    assert re.search(r"is reached at \d[.\d]*e\+\d+ parameters", law_lines([hardly])[-1])
+
+
 def test_what_does_not_depend_on_size_is_a_poor_fit():
     rng = np.random.default_rng(5)
     law = fit_law("accuracy", "saturation", sizes_of(50), rng.uniform(0.5, 0.9, 50))
