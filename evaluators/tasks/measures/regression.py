@@ -15,6 +15,8 @@ __all__ = ["REGRESSION"]
 
 Arrays = NDArray[Any]
 
+_ROUNDING = 32 * np.finfo(np.float64).eps
+
 
 def _pair(outputs: Arrays, labels: Arrays) -> tuple[Floats, Floats]:
     return outputs.reshape(labels.shape).astype(np.float64), labels.astype(np.float64)
@@ -32,12 +34,14 @@ def _mae(outputs: Arrays, labels: Arrays) -> Floats:
 
 def _r2(outputs: Arrays, labels: Arrays) -> Floats:
     found, true = _pair(outputs, labels)
-    wrong, total = np.square(found - true), _spread(true, true)
-    n, centred = len(true), true - true.mean(0)
-    value = 1 - _ratio(wrong.sum(0), total)
-    # Without one example, the sum of squares about the mean is smaller by n / (n - 1) times its own.
-    without = 1 - _ratio(wrong.sum(0) - wrong, total - np.square(centred) * n / max(1, n - 1))
-    return contributions(float(value.mean()), without.mean(-1))
+    wrong, squares = np.square(found - true), np.square(_centred(true))
+    value = _explained(wrong.sum(0), squares.sum(0))
+    return contributions(float(value.mean()), _explained(wrong.sum(0) - wrong, _without(squares)).mean(-1))
+
+
+def _explained(wrong: Floats, total: Floats) -> Floats:
+    """The share of ``total`` that is not ``wrong``; of a target that does not vary 1 where nothing is wrong, else 0, as scikit-learn has it."""
+    return np.where(total > 0, 1 - _ratio(wrong, total), np.where(wrong > 0, 0.0, 1.0))
 
 
 def _pearson(outputs: Arrays, labels: Arrays) -> Floats:
@@ -50,16 +54,29 @@ def _spearman(outputs: Arrays, labels: Arrays) -> Floats:
 
 
 def _correlation(a: Floats, b: Floats) -> Floats:
-    n = len(a)
-    x, y, share = a - a.mean(0), b - b.mean(0), n / max(1, n - 1)
-    xy, xx, yy = _spread(a, b), _spread(a, a), _spread(b, b)
-    value = _ratio(xy, np.sqrt(xx * yy))
-    without = _ratio(xy - share * x * y, np.sqrt(np.maximum(xx - share * x * x, 0) * np.maximum(yy - share * y * y, 0)))
+    x, y = _centred(a), _centred(b)
+    xy, xx, yy = x * y, x * x, y * y
+    value = _ratio(xy.sum(0), np.sqrt(xx.sum(0) * yy.sum(0)))
+    without = _ratio(xy.sum(0) - _share(xy), np.sqrt(_without(xx) * _without(yy)))
     return contributions(float(value.mean()), without.mean(-1))
 
 
-def _spread(a: Floats, b: Floats) -> Floats:
-    return np.asarray(((a - a.mean(0)) * (b - b.mean(0))).sum(0), dtype=np.float64)
+def _centred(values: Floats) -> Floats:
+    """About their mean; exactly 0 where they do not vary, which they would not be about a mean that is rounded."""
+    moved = values - values[0]
+    return np.asarray(moved - moved.mean(0), dtype=np.float64)
+
+
+def _share(products: Floats) -> Floats:
+    """By how much a sum of products about the means is smaller without each example: n / (n - 1) times its own."""
+    return products * len(products) / max(1, len(products) - 1)
+
+
+def _without(squares: Floats) -> Floats:
+    """A sum of squares about the mean without each example; 0 where the others do not vary, and only rounding is left."""
+    total = squares.sum(0)
+    left = total - _share(squares)
+    return np.where(left > _ROUNDING * total, left, 0.0)
 
 
 def _ratio(a: Floats, b: Floats) -> Floats:

@@ -71,6 +71,15 @@ def test_of_numbers_they_are_scikit_learns_and_scipys(name, expected):
     assert value("regression", name, GUESSES[:, 0], NUMBERS) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("usual", [0.1, 0.5, 0.0])
+def test_a_target_that_hardly_varies_has_the_r2_of_scikit_learn(usual):
+    labels = np.full((30, 1), usual)
+    assert value("regression", "r2", GUESSES[:30], labels) == 0
+    assert value("regression", "r2", labels, labels) == 1
+    labels[3] = 0.3
+    assert value("regression", "r2", GUESSES[:30], labels) == pytest.approx(metrics.r2_score(labels, GUESSES[:30]))
+
+
 def test_of_tokens_only_those_with_a_class_count():
     labels = RNG.integers(0, 3, (40, 6))
     labels[:, 4:] = -100
