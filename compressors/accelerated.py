@@ -14,7 +14,7 @@ from compressors.errors import CompressionError, UserError
 from compressors.stream import pieces
 from compressors.training_spec import TrainingSpec
 
-__all__ = ["Accelerated", "accelerated"]
+__all__ = ["Accelerated", "accelerated", "counted"]
 
 _NAMES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -94,10 +94,22 @@ def accelerated(spec: TrainingSpec, optimizer: torch.optim.Optimizer, device: to
 
 
 def parts(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
-    """A batch in pieces, each with its share of the examples."""
-    examples = len(batch.labels)
+    """A batch in pieces, each with its share in a mean over the batch; those that have none, without a label that counts, are left out.
+
+    Losses of labels and of a teacher's outputs are then those of the batch; that of maps is a ratio, of each piece its own.
+    """
+    examples, total = len(batch.labels), counted(batch.labels)
     for piece in pieces(examples, -(-examples // count)):
+        labels = batch.labels[piece]
+        share = counted(labels) / total if total else len(labels) / examples
+        if not share:
+            continue
         rows = None if batch.rows is None else batch.rows[piece]
         inputs = {name: value[piece] for name, value in batch.inputs.items()}
         native = None if batch.native is None else {name: value[piece] for name, value in batch.native.items()}
-        yield Batch(inputs, batch.labels[piece], rows, batch.view, native), (piece.stop - piece.start) / examples
+        yield Batch(inputs, labels, rows, batch.view, native), share
+
+
+def counted(labels: Tensor) -> int:
+    """Over how many a loss is a mean: of classes (of examples, or of tokens) those that are not -100, of anything else examples."""
+    return int((labels != -100).sum()) if labels.dtype == torch.int64 else len(labels)

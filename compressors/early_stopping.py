@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from compressors.context import Batch, TrainingData, logits_of
+from compressors.accelerated import counted
+from compressors.context import TrainingData, logits_of
+from compressors.errors import DivergedError
 from compressors.stream import Stream
 from compressors.training_spec import EarlyStop
 
@@ -41,8 +44,14 @@ class Stopping:
         return step % self._every == 0
 
     def check(self, model: nn.Module) -> tuple[bool, float]:
-        """Whether the training ends here, and the loss on what is held out. Leaves the model in train mode."""
+        """Whether the training ends here, and the loss on what is held out. Leaves the model in train mode.
+
+        Raises:
+            DivergedError: the loss is not finite, and never was.
+        """
         value = self._loss(model)
+        if not self._best and not math.isfinite(value):
+            raise DivergedError(f"the loss on the examples that early_stop holds out is {value} at the first check; lower the learning rate")
         if value < self._lowest:
             self._lowest, self._waited = value, 0
             self._best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -78,14 +87,13 @@ class Stopping:
         total, count = 0.0, 0
         with torch.no_grad():
             for batch in self._stream.held():
-                total += float(self._data.loss(logits_of(model(**batch.to(self._device).inputs)), batch.to(self._device))) * _weight(batch)
-                count += _weight(batch)
+                weight = counted(batch.labels)
+                # A mean over no label is no number.
+                if weight:
+                    total += float(self._data.loss(logits_of(model(**batch.to(self._device).inputs)), batch.to(self._device))) * weight
+                    count += weight
         model.train()
         return total / max(1, count)
-
-
-def _weight(batch: Batch) -> int:
-    return len(batch.labels)
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:

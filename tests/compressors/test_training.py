@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from compressors.context import Batch
+from compressors.distillation_objective import soft_loss
 from compressors.errors import CompressionError, DivergedError, OutOfMemoryError, UserError
 from compressors.training import TrainingSpec, learning_rate_at, train
 
@@ -187,6 +188,15 @@ def test_a_training_that_stops_early_goes_on_bit_for_bit(points, point_net, budg
     assert len(lines) == {0.02: 3, 0.05: 2, 0.5: 0}[budget]
 
 
+def test_a_training_whose_held_out_loss_is_never_finite_has_diverged(points, point_net):
+    class Overflowing(Numbered):
+        def loss(self, logits, batch):
+            return points.loss(logits, batch) * (1.0 if logits.requires_grad else float("nan"))
+
+    with pytest.raises(DivergedError, match="the loss on the examples that early_stop holds out is nan at the first check"):
+        run(point_net(), Overflowing(points), STOPPED)
+
+
 def test_early_stop_needs_examples_with_numbers(points, point_net):
     with pytest.raises(CompressionError, match="early_stop needs data whose examples have numbers"):
         run(point_net(), points, STOPPED)
@@ -202,6 +212,40 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(points):
     whole = run(first, points, TrainingSpec(epochs=2, optimizer="sgd", learning_rate=0.1))
     pieces = run(second, points, TrainingSpec(epochs=2, optimizer="sgd", learning_rate=0.1, accumulate=3))
     torch.testing.assert_close(pieces[0].weight, whole[0].weight, rtol=1e-4, atol=1e-5)
+
+
+class Tokens:
+    """Sentences of six tokens, of which few have a class, and one has none."""
+
+    labels = torch.full((5, 6), -100)
+    labels[0], labels[1, 0], labels[2, 3], labels[4, :2] = torch.arange(6) % 3, 1, 2, 0
+
+    def batches(self, split, *, seed=None, batch_size=None):
+        yield Batch({"x": torch.randn(5, 6, 4, generator=torch.Generator().manual_seed(0))}, self.labels)
+
+    def steps(self, split, *, batch_size=None):
+        return 1
+
+
+def hard(logits, batch):
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
+
+
+def taught(logits, batch):
+    return 0.3 * hard(logits, batch) + 0.7 * soft_loss(logits, batch.inputs["x"] @ torch.linspace(-3, 3, 12).reshape(4, 3), batch.labels, 2.0)
+
+
+@pytest.mark.parametrize("loss", [hard, taught])
+@pytest.mark.parametrize("pieces", [2, 5])
+def test_pieces_count_by_the_tokens_that_have_a_class(loss, pieces):
+    def trained(accumulate):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 3)
+        model.forward = lambda x: torch.nn.functional.linear(x, model.weight, model.bias)
+        spec = TrainingSpec(steps=3, optimizer="sgd", learning_rate=0.5, clip=None, accumulate=accumulate)
+        return train(model, Tokens(), spec, loss=loss, seed=0)
+
+    torch.testing.assert_close(trained(pieces).weight, trained(1).weight, rtol=1e-4, atol=1e-5)
 
 
 def test_mixed_precision_learns_and_goes_on_bit_for_bit(points, point_net):
