@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from compressors.context import Batch, logits_of
 from compressors.errors import CompressionError, DivergedError
@@ -227,13 +226,10 @@ class ArrayTask(Task):
         loss = self.head.losses(logits, torch.from_numpy(labels)).numpy()
         return {**{name: measure(logits.numpy(), labels) for name, measure in self.measures.items()}, "loss": loss}
 
-    @staticmethod
-    def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Per example: whether the class is right, and the loss in nats."""
-        return {
-            "accuracy": (logits.argmax(-1) == labels).float(),
-            "loss": functional.cross_entropy(logits, labels, reduction="none"),
-        }
+    def judge(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Per example: the head's loss, and of classes whether the right one is found."""
+        found = {"accuracy": (logits.argmax(-1) == labels).float()} if self.head.kind == "classification" else {}
+        return {**found, "loss": self.head.losses(logits, labels)}
 
     def metrics(self, predict: Predict, split: str) -> dict[str, Estimate]:
         """Each metric's value with a 90 % interval. Outputs that are not finite raise ``DivergedError``."""

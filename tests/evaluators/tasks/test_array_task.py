@@ -4,7 +4,9 @@ import torch
 from torch import nn
 
 from compressors.errors import DivergedError
+from evaluators.metric import Metric
 from evaluators.tasks.array_task import ArrayTask, module_predict
+from evaluators.tasks.heads import Head, MultiLabel, Regression
 from evaluators.tasks.text_classification import TextClassification
 
 
@@ -51,6 +53,17 @@ def test_metrics_are_estimates_over_all_examples() -> None:
     hit, miss = (float(-np.log(np.exp(v) / (np.exp(5) + 2))) for v in (5, 0))
     assert found["loss"].value == pytest.approx((10 * hit + 3 * miss) / 13, rel=1e-5)
     assert task().per_example(right(10 / 13), "search")["accuracy"].tolist() == [1] * 10 + [0] * 3
+
+
+@pytest.mark.parametrize(("head", "expected"), [(Regression(), 5.5), (MultiLabel(), np.log(1 + np.e) - 0.5)])
+def test_the_loss_alone_is_that_of_the_head(head: Head, expected: float) -> None:
+    arrays = {"x": np.zeros((4, 2), dtype=np.float32), "labels": np.array([[1, 0]] * 4, dtype=np.float32)}
+    made = ArrayTask({"search": arrays}, "0", {}, 2, quality=(Metric("loss", "", "min", "observed"),), head=head)
+    outputs = np.tile(np.array([1.0, 1.0] if isinstance(head, MultiLabel) else [2.0, -np.sqrt(10.0)], dtype=np.float32), (4, 1))
+    found = made.metrics(lambda inputs: {"logits": outputs[: len(inputs["x"])]}, "search")
+    assert list(found) == ["loss"]
+    assert found["loss"].value == pytest.approx(expected)
+    assert made.of_outputs(outputs, "search", np.arange(4))["loss"] == pytest.approx([expected] * 4)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
