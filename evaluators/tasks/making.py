@@ -111,9 +111,17 @@ def _own(data: DataSpec, model: ModelSpec, workload: Workload, folder: Path) -> 
     task = load_function(model.task, folder, "model.task")(data=data, model=model, workload=workload, folder=folder)
     if not isinstance(task, Task):
         raise UserError(f"model.task: {model.task} returns {type(task).__name__}; accepted: an evaluators.tasks.Task")
-    names, wanted = [metric.name for metric in task.quality], [metric.name for metric in quality_metrics(model, data)]
-    if names[: len(wanted)] != wanted and names != wanted[:-1]:
-        raise UserError(f"model.task: {model.task} is judged by {', '.join(names)}, data.metrics says {', '.join(wanted)}; accepted: the same")
+    for spec in data.metrics:
+        for part in spec.mean if isinstance(spec, MeanMetric) else (spec,):
+            if isinstance(part, OwnMetric):
+                load_function(part.function, folder, "data.metrics")
+    found, wanted = (
+        # An experiment has no way to say the loss's unit.
+        [f"{m.name} ({m.direction}{f', {m.unit}' if m.unit and m.name != 'loss' else ''})" for m in quality]
+        for quality in (task.quality, quality_metrics(model, data))
+    )
+    if found[: len(wanted)] != wanted and found != wanted[:-1]:
+        raise UserError(f"model.task: {model.task} is judged by {', '.join(found)}, data.metrics says {', '.join(wanted)}; accepted: the same")
     return task  # type: ignore[return-value]  # what is used of it is Task's
 
 

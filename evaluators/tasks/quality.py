@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compressors.errors import UserError, near_miss
+from evaluators.devices.device_model import PREDICTED
 from evaluators.metric import EXACT, Metric
 from evaluators.model_spec import ModelSpec
 from evaluators.tasks.part_errors import told_of
@@ -40,6 +41,11 @@ METRICS: dict[str, tuple[Metric, ...]] = {
 }
 """By what a model's outputs are; the first is the main one where an experiment names none."""
 
+_EVERY = (*{m.name: m for metrics in METRICS.values() for m in metrics if m.name != "loss"}.values(), _ERROR)
+
+_OTHERS = (AVERAGE, "baseline", *EXACT, *PREDICTED)
+"""Names that are no task's."""
+
 QUALITY = {kind: (metrics[0], metrics[-1]) for kind, metrics in METRICS.items()} | {
     f"{what}-{kind}": (METRICS[kind][0], METRICS[kind][-1])
     for what in ("image", "text", "series", "audio")
@@ -54,24 +60,30 @@ def quality_metrics(model: ModelSpec, data: DataSpec) -> tuple[Metric, ...]:
     Of data of several parts the first is their average, then follow each part's own.
 
     Raises:
-        UserError: a metric that does not fit the task, or one that is named twice; parts whose main metrics have no average, or that are named like a metric.
+        UserError: a metric that does not fit the task, one that is named twice or like another; parts whose main metrics have no average, or that are named
+            like a metric.
     """
     if data.parts is not None:
         return _of_parts(model, data)
     if model.own_task is not None:
         if not data.metrics:
             raise UserError(f"data.metrics: missing; the task {model.task!r} is your own, and nothing says what its models are judged by")
-        known: Sequence[Metric] = ()
+        known: Sequence[Metric] = _EVERY
     else:
         known = METRICS[model.kind]
         if not data.metrics:
             return QUALITY[model.task]
     found = [_metric(spec, known, model.task) for spec in data.metrics]
     names = [metric.name for metric in found]
+    # A task of one's own may compute any of these itself.
+    reserved = (*_OTHERS, *(metric.name for metric in _EVERY if model.own_task is None))
+    shadowing = next((metric.name for metric, spec in zip(found, data.metrics, strict=True) if not isinstance(spec, str) and metric.name in reserved), None)
+    if shadowing is not None:
+        raise UserError(f"data.metrics: the name {shadowing!r} has a meaning already; accepted: name: any other than {', '.join(reserved)}")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"data.metrics: {twice!r} is named twice")
-    last = known[-1] if known else _ERROR
+    last = known[-1]
     return tuple(metric for metric in found if metric.name != last.name or metric is found[0]) + ((last,) if found[0].name != last.name else ())
 
 
@@ -79,6 +91,8 @@ def _metric(spec: MetricSpec, known: Sequence[Metric], task: str) -> Metric:
     if isinstance(spec, OwnMetric):
         return Metric(spec.named, spec.unit, spec.direction, "observed")
     if isinstance(spec, MeanMetric):
+        if "loss" in spec.mean:
+            raise UserError(f"data.metrics: the mean {spec.name!r} has the loss in it; accepted: {', '.join(m.name for m in known if m.name != 'loss')}")
         parts = [_metric(part, known, task) for part in spec.mean]
         if len({(part.direction, part.unit) for part in parts}) > 1:
             raise UserError(f"data.metrics: a mean of {', '.join(part.name for part in parts)} has no direction; accepted: metrics of one direction and unit")
@@ -97,7 +111,7 @@ def part_metric(part: str, metric: str) -> str:
 
 
 def _of_parts(model: ModelSpec, data: DataSpec) -> tuple[Metric, ...]:
-    taken = {AVERAGE, "baseline", *EXACT, *(metric.name for metrics in METRICS.values() for metric in metrics)}
+    taken = {*_OTHERS, *(metric.name for metric in _EVERY)}
     found: dict[str, tuple[Metric, ...]] = {}
     for part, spec in data.each.items():
         with told_of(part):

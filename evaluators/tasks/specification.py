@@ -20,6 +20,15 @@ _PART = re.compile(r"[a-z][a-z0-9_]*")
 _Count = Annotated[int, pydantic.Field(gt=0)]
 
 
+def _named(name: str) -> str:
+    if not _PART.fullmatch(name):
+        raise ValueError("a name is of small letters, digits and _, a letter first")
+    return name
+
+
+_Name = Annotated[str, pydantic.AfterValidator(_named)]
+
+
 class SplitSpec(pydantic.BaseModel):
     """Which examples a split takes: the source's are shuffled once by ``data.seed`` (running text keeps its order), then ``skip`` and ``take`` cut them.
 
@@ -78,10 +87,10 @@ class OwnMetric(pydantic.BaseModel):
 
     model_config = _CONFIG
 
-    function: Annotated[str, pydantic.Field(pattern=PLACE.pattern)]
+    function: Annotated[str, pydantic.Field(pattern=f"^({PLACE.pattern})$")]
     direction: Literal["min", "max"]
     unit: str = ""
-    name: Annotated[str, pydantic.Field(pattern=r"[a-z][a-z0-9_]*")] | None = None
+    name: _Name | None = None
 
     @property
     def named(self) -> str:
@@ -100,7 +109,7 @@ class MeanMetric(pydantic.BaseModel):
     model_config = _CONFIG
 
     mean: Annotated[tuple[str | OwnMetric, ...], pydantic.Field(min_length=2)]
-    name: Annotated[str, pydantic.Field(pattern=r"[a-z][a-z0-9_]*")] = "mean"
+    name: _Name = "mean"
 
 
 MetricSpec = str | OwnMetric | MeanMetric

@@ -225,6 +225,14 @@ def test_a_users_task_is_called_with_the_sections(folder):
     spec = ModelSpec(**arguments, task="tasks.py:mine")
     task = make_task(DataSpec(dataset="mine", metrics=[metric]), spec, Workload(), folder)
     assert task.metrics(module_predict(load_model(spec, folder, task)), "report")["accuracy"].value in np.arange(25) / 24
+    assert make_task(DataSpec(dataset="mine", metrics=["accuracy"]), spec, Workload(), folder).quality == task.quality
+    for changed, said in (
+        ({"direction": "min"}, r"is judged by accuracy \(max\), loss \(min\), data.metrics says accuracy \(min\), loss \(min\); accepted: the same"),
+        ({"unit": "points"}, r"data.metrics says accuracy \(max, points\)"),
+        ({"function": "models.py:nowhere"}, "data.metrics: 'models.py:nowhere' has no function 'nowhere'"),
+    ):
+        with pytest.raises(cp.UserError, match=said):
+            make_task(DataSpec(dataset="mine", metrics=[metric | changed]), spec, Workload(), folder)
     for place, said in (("tasks.py:nothing", "returns int; accepted: an evaluators.tasks.Task"), ("tasks.py:mime", "did you mean 'mine'")):
         with pytest.raises(cp.UserError, match=said):
             make_task(DataSpec(dataset="mine", metrics=[metric]), ModelSpec(**arguments, task=place), Workload(), folder)

@@ -28,6 +28,21 @@ def test_a_users_metric_has_the_direction_that_is_said():
     assert (metric.name, metric.direction, metric.unit) == ("regret", "min", "ms")
 
 
+def test_metrics_of_a_users_task_are_named_as_ours_or_described():
+    own = {"function": "tasks.py:mine", "direction": "min", "name": "regret"}
+    assert named("tasks.py:mine", ["accuracy", own]) == ["accuracy", "regret", "loss"]
+    assert named("tasks.py:mine", ["loss"]) == ["loss"]
+    assert named("tasks.py:mine", [own | {"name": "mse"}]) == ["mse", "loss"]
+
+
+@pytest.mark.parametrize("name", ["loss", "size_bytes", "average", "baseline", "latency_ms", "accuracy"])
+@pytest.mark.parametrize("spec", [{"function": "metrics.py:{}", "direction": "min"}, {"mean": ["mse", "mae"], "name": "{}"}])
+def test_a_metric_has_no_name_that_means_something_else(name, spec):
+    spec = {key: value.format(name) if isinstance(value, str) else value for key, value in spec.items()}
+    with pytest.raises(cp.UserError, match=f"data.metrics: the name '{name}' has a meaning already; accepted: name: any other than average, baseline, .*loss"):
+        named("series-regression", ["mse", spec])
+
+
 @pytest.mark.parametrize(
     ("task", "metrics", "said"),
     [
@@ -37,6 +52,7 @@ def test_a_users_metric_has_the_direction_that_is_said():
         ("text-classification", ["accuracy", "accuracy"], "'accuracy' is named twice"),
         ("text-regression", [{"mean": ["mse", "pearson"]}], "a mean of mse, pearson has no direction"),
         ("text-regression", [{"mean": ["f1", "pearson"]}], "'f1' does not fit text-regression"),
+        ("text-regression", [{"mean": ["mse", "loss"]}], "the mean 'mean' has the loss in it; accepted: mse, mae"),
         ("tasks.py:mine", [], "data.metrics: missing; the task 'tasks.py:mine' is your own"),
     ],
 )
