@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compressors.context import Batch
+from compressors.errors import UserError
 from compressors.torch_threads import torch_threads
 from compressors.training import TrainingSpec, train
+from evaluators.tasks.array_task import ArrayTask
+from evaluators.tasks.heads import Classification, TokenClassification
+from evaluators.tasks.several_tasks import SeveralTasks
 from evaluators.tasks.task import Task
 
 __all__ = ["FitSpec", "fit"]
@@ -28,8 +32,11 @@ def fit(model: nn.Module, task: Task, spec: FitSpec, *, seed: int, device: torch
     work asks for, so that one machine always makes the same baseline.
 
     Raises:
+        UserError: ``label_smoothing`` of a loss that is no cross-entropy of classes.
         DivergedError, OutOfMemoryError: see ``train``.
     """
+    if spec.label_smoothing and not _of_classes(task):
+        raise UserError(f"fit.label_smoothing: {spec.label_smoothing:g} of {task.name}, whose loss is no cross-entropy of classes; accepted: 0")
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         if not spec.label_smoothing:
@@ -39,6 +46,12 @@ def fit(model: nn.Module, task: Task, spec: FitSpec, *, seed: int, device: torch
 
     with torch_threads(_cores()):
         return train(copy.deepcopy(model), task, spec, loss=loss, seed=seed, device=device, log=log, prefix="fit ")
+
+
+def _of_classes(task: Task) -> bool:
+    """Whether the task's loss is what smoothing takes the place of."""
+    one = next(iter(task.parts.values())) if isinstance(task, SeveralTasks) else task
+    return isinstance(one, ArrayTask) and type(one).loss is ArrayTask.loss and type(one.head).loss in (Classification.loss, TokenClassification.loss)
 
 
 def _cores() -> int:

@@ -30,6 +30,7 @@ from search.yaml_text import override, read_yaml
 __all__ = ["Experiment"]
 
 _GENERATING = "causal-lm"
+_OF_CLASSES = ("classification", "token-classification", "causal-lm", "seq2seq")
 
 
 class Experiment(pydantic.BaseModel):
@@ -211,6 +212,7 @@ def _resolved(parts: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if "model" in parts and "workload" in parts and parts["model"].task != _GENERATING:
         given = [key for key in ("prompt_tokens", "new_tokens") if getattr(parts["workload"], key) is not None]
         problems += [f"workload.{key}: the model does not generate; only those of model.task {_GENERATING!r} have a prompt" for key in given]
+    problems += _smoothing_problems(parts.get("fit"), parts.get("model"))
     known = not problems and "model" in parts and "data" in parts
     if not known:
         return parts, problems
@@ -236,6 +238,13 @@ def _resolved(parts: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         except UserError as error:
             problems.append(f"constraints[{i}]: {error}")
     return parts, problems
+
+
+def _smoothing_problems(fit: TrainingSpec | None, model: ModelSpec | None) -> list[str]:
+    # Of a task of one's own, only its loss says.
+    if fit is None or model is None or not fit.label_smoothing or model.own_task is not None or model.kind in _OF_CLASSES:
+        return []
+    return [f"fit.label_smoothing: {fit.label_smoothing:g} is for labels that are classes; accepted for model.task {model.task!r}: 0"]
 
 
 def _target_problems(target: str) -> list[str]:

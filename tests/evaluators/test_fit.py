@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import numpy as np
@@ -5,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from compressors.errors import DivergedError
+from compressors.context import Batch
+from compressors.errors import DivergedError, UserError
 from evaluators.fit import FitSpec, fit
 from evaluators.models import model_fingerprint
+from evaluators.tasks.heads import Regression
 from evaluators.tasks.image_classification import ImageClassification
 
 
@@ -47,6 +50,19 @@ def test_label_smoothing_keeps_the_logits_small() -> None:
         return float(fitted(**batch.inputs).softmax(-1).max().detach())
 
     assert largest(0.3) < 0.9 < largest(0.0)
+
+
+class Doubled(ImageClassification):
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return 2 * super().loss(logits, batch)
+
+
+def test_label_smoothing_takes_the_place_of_no_other_loss() -> None:
+    made = task()
+    copied = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    for other in (dataclasses.replace(made, head=Regression(), name="image-regression"), Doubled(**{**copied, "name": "doubled"})):
+        with pytest.raises(UserError, match=f"fit.label_smoothing: 0.1 of {other.name}, whose loss is no cross-entropy of classes; accepted: 0"):
+            fit(Pixels(), other, FitSpec(steps=1, label_smoothing=0.1), seed=0)
 
 
 def test_a_fit_that_diverges_says_so_and_gives_the_threads_back() -> None:

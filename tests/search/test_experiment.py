@@ -126,6 +126,22 @@ def test_one_budget_at_a_time() -> None:
             "objectives[1]: 'ttft_ms' is predicted of language models that generate (model.task: causal-lm); accepted here: latency",
         ),
         (changed(workload__prompt_tokens=64), "workload.prompt_tokens: the model does not generate; only those of model.task 'causal-lm' have a prompt"),
+        (
+            changed(data__metrics=[{"function": "metrics.py:regret", "direction": "min", "name": "My Metric (x)"}]),
+            "data.metrics[0].name: a name is of small letters, digits and _, a letter first, got 'My Metric (x)'",
+        ),
+        (
+            changed(data__metrics=[{"mean": ["f1_macro", "matthews"], "name": "both\n"}]),
+            "data.metrics[0].name: a name is of small letters, digits and _, a letter first, got 'both\\n'",
+        ),
+        (
+            changed(data__metrics=[{"function": "metrics.py:regret (x)", "direction": "min"}]),
+            "data.metrics[0].function: 'metrics.py:regret (x)' is not accepted",
+        ),
+        (
+            changed(fit={"epochs": 1, "label_smoothing": 0.1}, model__task="image-regression"),
+            "fit.label_smoothing: 0.1 is for labels that are classes; accepted for model.task 'image-regression': 0",
+        ),
         (changed(objectives=[]), "objectives: [] has no objective"),
         (changed(constraints__0="accuracy >= 5 MB"), "constraints[0]: unit 'MB'"),
         (changed(constraints__0="latency_ms@a100 < 5"), "constraints[0]: device 'a100' is not listed"),
