@@ -110,11 +110,16 @@ class _Serving:
             raise _too_large(most)
         # A body may come without its length, or longer than it said.
         parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                raise _too_large(most)
-            parts.append(part)
+        seconds = self._settings.timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > most:
+                        raise _too_large(most)
+                    parts.append(part)
+        except TimeoutError as error:
+            raise RequestError(408, "the body did not end in time", accepted=f"a body within {seconds:g} s", headers={"Connection": "close"}) from error
         return b"".join(parts)
 
     async def _ask(self, served: Served, question: Question) -> dict[str, Any]:
@@ -152,7 +157,7 @@ def _too_large(most: int) -> RequestError:
 
 
 def _json(status: int, plain: Any, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(plain, separators=(",", ":")), status, headers, "application/json")
+    return Response(json.dumps(plain, separators=(",", ":"), allow_nan=False), status, headers, "application/json")
 
 
 def _refused(refusal: RequestError) -> Response:

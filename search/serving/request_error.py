@@ -22,7 +22,7 @@ class RequestError(Exception):
     """A request that is not served.
 
     Args:
-        status: of HTTP, 4xx (503 where the server itself is at fault).
+        status: of HTTP, 4xx (5xx where the server itself is at fault).
         message: what is wrong, for people.
         key: which part of the request.
         value: what was found there.

@@ -26,7 +26,7 @@ class ServingSettings:
         max_waiting: requests that are worked on or wait; more are refused.
         max_body_bytes: of a request.
         max_inputs: of a request.
-        timeout_s: until a request is given up.
+        timeout_s: until a request is given up: that its body takes, and then its answer.
 
     Raises:
         UserError: a value out of its range.

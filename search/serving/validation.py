@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -136,9 +135,11 @@ def _arrays(inputs: Mapping[str, Any], wanted: Mapping[str, Any], native: Mappin
             _refuse(f"{name!r} has the shape {list(value.shape)}", key, None, accepted)
         if kind.kind in "iu" and not (np.iinfo(kind).min <= value.min() and value.max() <= np.iinfo(kind).max):
             _refuse(f"{name!r} holds numbers beyond {kind}", key, inputs[name], accepted)
-        if kind.kind == "f" and not math.isfinite(float(np.abs(value.astype(np.float64)).max())):
-            _refuse(f"{name!r} holds numbers that are not finite", key, None, accepted)
-        found[name] = value.astype(kind)
+        with np.errstate(over="ignore"):
+            found[name] = value.astype(kind)
+        odd = value[~np.isfinite(found[name])]
+        if odd.size:
+            _refuse(f"{name!r} holds numbers that are not finite as {kind}", key, odd[0].item(), accepted)
     if len({len(value) for value in found.values()}) > 1:
         sizes = ", ".join(f"{name}: {len(value)}" for name, value in found.items())
         _refuse(f"the inputs differ in their number of examples ({sizes})", "inputs", None, "the same number of each")

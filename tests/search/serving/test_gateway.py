@@ -98,25 +98,47 @@ def test_beyond_the_rate_requests_are_told_when_to_come_again(served):
     assert client.get("/health").status_code == 200
 
 
+async def answered(application, *, ends=True):
+    """Status and headers; a body that does not end stops coming after its first bytes."""
+    scope = {"type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode(), "query_string": b"", "headers": [], "root_path": ""}
+    messages, bodies = [], [b'{"inputs": ["a"]}']
+
+    async def receive():
+        if not bodies:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": bodies.pop(), "more_body": not ends}
+
+    async def send(message):
+        messages.append(message)
+
+    await application(scope, receive, send)
+    return messages[0]["status"], dict(messages[0]["headers"])
+
+
+def test_a_body_that_does_not_end_gives_its_place_back(catalogue):
+    application = gateway(catalogue, ServingSettings(max_waiting=2, timeout_s=0.05), Fake())
+
+    async def several():
+        async with asyncio.timeout(20):
+            stalled = await asyncio.gather(*(answered(application, ends=False) for _ in range(2)))
+            return [*stalled, await answered(application)]
+
+    *stalled, honest = asyncio.run(several())
+    assert [(status, headers[b"connection"]) for status, headers in stalled] == [(408, b"close")] * 2
+    assert honest[0] == 200
+
+
+def test_an_answer_is_json_or_an_error(served):
+    answer = served(Fake(answer={"outputs": [float("nan")]})).post(PATH, json={"inputs": ["a"]})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (500, "ValueError in the server")
+
+
 def test_no_more_requests_wait_than_may(catalogue):
     """In one loop: the test client would answer them one after the other."""
     application = gateway(catalogue, ServingSettings(max_waiting=2), Fake(wait=0.2))
 
-    async def one():
-        scope = {"type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode(), "query_string": b"", "headers": [], "root_path": ""}
-        messages = []
-
-        async def receive():
-            return {"type": "http.request", "body": b'{"inputs": ["a"]}', "more_body": False}
-
-        async def send(message):
-            messages.append(message)
-
-        await application(scope, receive, send)
-        return messages[0]["status"], dict(messages[0]["headers"])
-
     async def several():
-        return await asyncio.gather(*(one() for _ in range(5)))
+        return await asyncio.gather(*(answered(application) for _ in range(5)))
 
     found = asyncio.run(several())
     assert sorted(status for status, _ in found) == [200, 200, 429, 429, 429]

@@ -1,6 +1,9 @@
 import io
+import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from PIL import Image
 
 import compareto as cp
-from search.checksums import RAW
+from search.checksums import RAW, write_checksums, write_json
 from search.serving.replica import Replica, resident_bytes
 from search.serving.request_error import RequestError
 from search.serving.validation import Question
@@ -48,6 +51,48 @@ def test_one_bad_image_does_not_spoil_the_batch(replica, images):
     assert found[1].body()["error"]["key"] == "inputs[0]"
 
 
+def broken_png():
+    """The header is that of a PNG; the second piece of its pixels has a name that none may have."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    pixels = zlib.compress(b"".join(b"\0" + np.random.default_rng(i).bytes(64) for i in range(64)))
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0)
+    pieces = [(b"IHDR", header), (b"IDAT", pixels[:1000]), (b"\0\0\0\0", pixels[1000:]), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*piece) for piece in pieces)
+
+
+def test_an_image_that_is_broken_behind_its_header_does_not_spoil_the_batch(replica, images):
+    found = replica.answer([Question(images[:1], 1, 1), Question([broken_png()], 1, 1)])
+    assert "predictions" in found[0]
+    assert (found[1].status, found[1].key) == (400, "inputs")
+    assert "image 0 is no image: broken PNG file" in found[1].message
+
+
+def test_only_formats_that_are_documented_are_opened(replica):
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "GIF")
+    (found,) = replica.answer([Question([buffer.getvalue()], 1, 1)])
+    assert (found.status, found.message) == (400, "input 0 is no PNG or JPEG image")
+
+
+def test_what_is_the_servers_fault_is_said_of_that_request_alone(artifact, images, monkeypatch):
+    replica = Replica(str(artifact))
+    predict = replica._predict
+
+    def forgetful(inputs):
+        if images[1] in inputs:
+            raise KeyError("a bug")
+        return predict(inputs)
+
+    forgetful.signature = predict.signature
+    monkeypatch.setattr(replica, "_predict", forgetful)
+    found = replica.answer([Question(images[:1], 1, 1), Question(images[1:2], 1, 1)])
+    assert "predictions" in found[0]
+    assert (found[1].status, found[1].message) == (500, "KeyError in the server")
+
+
 def test_an_image_that_claims_too_many_pixels_is_not_decoded(replica):
     buffer = io.BytesIO()
     Image.new("1", (9000, 9000)).save(buffer, "PNG")
@@ -59,6 +104,25 @@ def test_an_image_that_claims_too_many_pixels_is_not_decoded(replica):
 def test_arrays_are_run_as_they_are(replica):
     (found,) = replica.answer([Question({"image": np.zeros((3, 1, 8, 8), np.float32)}, 1, 3)])
     assert len(found["predictions"]) == 3
+
+
+@pytest.mark.parametrize("task", ["image-classification", "image-regression"])
+def test_what_overflows_inside_the_model_is_no_answer(artifact, tmp_path, task):
+    onnx, folder = pytest.importorskip("onnx"), tmp_path / "artifact"
+    shutil.copytree(artifact, folder)
+    described = {"dtype": "float32", "shape": ["batch", 4]}
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, described["shape"]) for name in ("image", "logits")]
+    weights = onnx.numpy_helper.from_array(np.array([[4], [-4], [1], [1]], np.float32) * np.ones(4, np.float32), "w")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["image", "w"], ["logits"])], "model", values[:1], values[1:], [weights])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), folder / "model.onnx")
+    signature = {"model": "model.onnx", "runtime": "onnxruntime", "task": task, "inputs": {"image": described}, "labels": [], "preprocessing": {}}
+    write_json(folder / "signature.json", signature)
+    write_checksums(folder)
+    small, large = np.ones((2, 4), np.float32), np.ones((2, 4), np.float32)
+    large[1] = 3e38
+    found = Replica(str(folder)).answer([Question({"image": large}, 1, 2), Question({"image": small}, 1, 2)])
+    assert (found[0].status, found[0].key, found[0].message) == (400, "inputs", "the model's outputs of input 1 are not finite")
+    assert not isinstance(found[1], RequestError)
 
 
 def test_a_replica_needs_no_torch_and_says_what_it_takes(artifact):

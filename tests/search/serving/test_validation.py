@@ -92,6 +92,13 @@ def test_numbers_that_are_not_finite_are_refused(images):
     assert "not finite" in refused(body, images)["message"]
 
 
+@pytest.mark.parametrize("number", [1e300, -1e39])
+def test_numbers_that_the_type_cannot_hold_are_refused(images, number):
+    error = refused({"inputs": {"image": [[[[number] * 8] * 8]]}}, images)
+    assert (error["key"], error["accepted"]) == ("inputs.image", 'float32 ["batch", 1, 8, 8]')
+    assert error["value"] == repr(number)
+
+
 @pytest.mark.parametrize("image", ["not base64!", "", "é", 3, None])
 def test_an_image_is_base64(images, image):
     assert refused({"inputs": [image]}, images)["accepted"] == "a PNG or JPEG file in base64"
