@@ -152,8 +152,7 @@ class Predictor:
         if missing:
             raise UserError(f"the input {missing[0]!r} is missing; the model takes {', '.join(wanted)}")
         prepared = {name: np.ascontiguousarray(inputs[name], dtype=described["dtype"]) for name, described in wanted.items()}
-        if "in_graph" not in self.signature["preprocessing"]:
-            prepared = made_smaller(self.signature, prepared)
+        prepared = made_smaller(self.signature, prepared)
         for name, value in prepared.items():
             shape = wanted[name]["shape"]
             if value.ndim != len(shape) or not len(value) or any(isinstance(n, int) and n != m for n, m in zip(shape, value.shape, strict=False)):

@@ -42,8 +42,7 @@ class RawImages:
         pixels = np.stack([self._one(i, image) for i, image in enumerate(images)])
         if self._dtype == "uint8":
             if self._sizing is not None:
-                (sized,) = self._sizing.of({self.name: pixels.astype(np.float32)}).values()
-                pixels = np.clip(np.rint(sized), 0, 255).astype(np.uint8)
+                pixels = _smaller_pixels(self._sizing, pixels)
             return {self.name: np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)) if self._last else pixels}
         inputs = {self.name: normalised(pixels, self._described["mean"], self._described["std"]).astype(self._dtype)}
         return inputs if self._sizing is None else self._sizing.of(inputs)
@@ -53,7 +52,10 @@ class RawImages:
             raise UserError(f"image {i} is an array of {image.dtype}; accepted: uint8, [height, width] or [height, width, 3]")
         try:
             found = decode_image(image, (self._height, self._width))
-        except (OSError, TypeError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Pillow's readers raise classes of their own, and SyntaxError, for a file that begins well and is broken further on.
             raise UserError(
                 f"image {i} is no image: {error}; accepted: a PIL image, a uint8 array [height, width] or [height, width, 3], bytes or a path"
             ) from error
@@ -168,7 +170,18 @@ def made_smaller(signature: Mapping[str, Any], inputs: Mapping[str, NDArray[Any]
     native = native_signature(signature)["inputs"]
     if sizing is None or any(name not in inputs or list(inputs[name].shape[1:]) != described["shape"][1:] for name, described in native.items()):
         return dict(inputs)
-    return sizing.of(inputs)
+    described = signature["preprocessing"]
+    if "in_graph" not in described:
+        return sizing.of(inputs)
+    if described["layout"] == "nchw":
+        return {name: _smaller_pixels(sizing, value) for name, value in inputs.items()}
+    return {name: np.ascontiguousarray(_smaller_pixels(sizing, value.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)) for name, value in inputs.items()}
+
+
+def _smaller_pixels(sizing: Sizing, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 ``[examples, channels, height, width]`` to uint8 of the new size."""
+    (sized,) = sizing.of({"pixels": pixels.astype(np.float32)}).values()
+    return np.asarray(np.clip(np.rint(sized), 0, 255), dtype=np.uint8)
 
 
 def _native_shape(signature: Mapping[str, Any], sizing: Sizing, shape: list[Any]) -> list[Any]:

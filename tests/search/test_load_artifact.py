@@ -121,3 +121,28 @@ def test_a_model_file_that_cannot_be_loaded_is_one_message(artifact, tmp_path):
     write_checksums(folder)
     with pytest.raises(cp.UserError, match=r"onnxruntime cannot load model\.onnx"):
         cp.load_artifact(folder)
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_where_the_model_takes_smaller_pixels_whole_ones_are_taken_too(artifact, tmp_path, layout):
+    onnx, folder, last = pytest.importorskip("onnx"), tmp_path / "artifact", layout == "nhwc"
+    shutil.copytree(artifact, folder)
+    shape = ["batch", 6, 6, 1] if last else ["batch", 1, 6, 6]
+    nodes = [onnx.helper.make_node("Cast", ["image"], ["x"], to=onnx.TensorProto.FLOAT), onnx.helper.make_node("Flatten", ["x"], ["logits"])]
+    given = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, shape)
+    graph = onnx.helper.make_graph(nodes, "model", [given], [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 36])])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), folder / "model.onnx")
+    signature = json.loads((folder / "signature.json").read_text())
+    preprocessing = {"input": "image", "layout": layout, "shape": [8, 8, 1] if last else [1, 8, 8], "mean": [0.0], "std": [1.0], "in_graph": {}}
+    preprocessing["input_size"] = {"kind": "image", "native": [8, 8], "size": [6, 6], "how": "resize", "trailing": 0}
+    signature |= {"inputs": {"image": {"dtype": "uint8", "shape": shape}}, "preprocessing": preprocessing, "labels": []}
+    write_json(folder / "signature.json", signature)
+    write_checksums(folder)
+    predict, images = cp.load_artifact(folder), np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    whole = images[..., None] if last else images[:, None]
+    expected = predict(list(images))["logits"]
+    np.testing.assert_array_equal(predict({"image": whole})["logits"], expected)
+    small = expected.astype(np.uint8).reshape(-1, *shape[1:])
+    np.testing.assert_array_equal(predict({"image": small})["logits"], expected)
+    with pytest.raises(cp.UserError, match=r"the input 'image' has the shape \[3, "):
+        predict({"image": whole[:, :, 1:]})
