@@ -232,8 +232,7 @@ def test_a_task_of_your_own_has_parts_too(folder):
         "    return dataclasses.replace(make_task(plain, ours, workload, folder), name='mine')\n"
     )
     model = ModelSpec(factory="models.py:Picture", task="tasks.py:make")
-    own = {"function": "tasks.py:accuracy", "direction": "max"}
-    task = make_task(DataSpec(parts={"a": parts("pictures4", suffix="parquet")["pictures4"]}, metrics=[own]), model, Workload(), folder)
+    task = make_task(DataSpec(parts={"a": parts("pictures4", suffix="parquet")["pictures4"]}, metrics=["accuracy"]), model, Workload(), folder)
     assert (task.name, [m.name for m in task.quality]) == ("mine", ["average", "a.accuracy", "a.loss"])
 
 
