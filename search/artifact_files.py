@@ -32,6 +32,7 @@ from search.lock import LOCK_NAME
 from search.model_card import model_card
 from search.preparing import Prepared
 from search.raw_images import Layout, taking_pixels
+from search.raw_inputs import smaller_pixels
 from search.record import TrialRecord
 
 __all__ = ["ArtifactSource", "session_of", "varied", "write_artifact"]
@@ -178,7 +179,8 @@ def _inputs(source: ArtifactSource, count: int) -> tuple[dict[str, NDArray[Any]]
     prepared = task.model_inputs(raw)
     if source.raw_images is None:
         return prepared, prepared
-    return prepared, {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1) if source.raw_images == "nhwc" else value) for name, value in raw.items()}
+    pixels = {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1) if source.raw_images == "nhwc" else value) for name, value in raw.items()}
+    return prepared, pixels if task.sizing is None else smaller_pixels(task.sizing, source.raw_images, pixels)
 
 
 def _any_length(session: Predict, inputs: Mapping[str, NDArray[Any]]) -> bool:

@@ -14,7 +14,7 @@ from compressors.errors import UserError
 from compressors.sizing import Sizing
 from evaluators.images import decode_image, normalised
 
-__all__ = ["RawArrays", "RawImages", "RawTexts", "made_smaller", "native_signature", "raw_inputs_of"]
+__all__ = ["RawArrays", "RawImages", "RawTexts", "made_smaller", "native_signature", "raw_inputs_of", "smaller_pixels"]
 
 
 class RawImages:
@@ -173,7 +173,12 @@ def made_smaller(signature: Mapping[str, Any], inputs: Mapping[str, NDArray[Any]
     described = signature["preprocessing"]
     if "in_graph" not in described:
         return sizing.of(inputs)
-    if described["layout"] == "nchw":
+    return smaller_pixels(sizing, described["layout"], inputs)
+
+
+def smaller_pixels(sizing: Sizing, layout: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """uint8 images of the size of the data, in a layout, as a model that takes smaller pixels does."""
+    if layout == "nchw":
         return {name: _smaller_pixels(sizing, value) for name, value in inputs.items()}
     return {name: np.ascontiguousarray(_smaller_pixels(sizing, value.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)) for name, value in inputs.items()}
 

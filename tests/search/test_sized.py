@@ -182,3 +182,16 @@ def test_whoever_has_native_inputs_need_not_know(artifact):
     np.testing.assert_allclose(predict({"image": native.astype(np.float32)})["logits"], expected, atol=1e-4)
     with pytest.raises(UserError, match=r"has the shape \[1, 1, 7, 7\]"):
         predict({"image": np.zeros((1, 1, 7, 7), np.float32)})
+
+
+@pytest.mark.filterwarnings("ignore")  # torchao warns about its own internals
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_an_artifact_of_pixels_makes_pixels_smaller(study, artifact, layout, tmp_path):
+    folder = export_trial(study, "0001", tmp_path / "pixels", raw_images=layout, log=lambda _: None)
+    assert json.loads((folder / "signature.json").read_text())["inputs"]["image"]["shape"] == ["batch", *([6, 6, 1] if layout == "nhwc" else [1, 6, 6])]
+    raw, predict = read_raw(folder), load_artifact(folder)
+    with np.load(folder / EXAMPLES) as stored:
+        np.testing.assert_allclose(predict(raw)["logits"], stored["logits"], atol=1e-4)
+    # Pixels are rounded where they are made smaller.
+    plain = load_artifact(artifact)(raw)["logits"]
+    np.testing.assert_allclose(predict(raw)["logits"], plain, atol=0.1 * np.ptp(plain))
