@@ -26,16 +26,18 @@ from compressors.context import Batch, Context, TrainingData, logits_of
 from compressors.distillation import soft_loss
 from compressors.errors import CompressionError, near_miss
 from compressors.graph.exit_heads import ExitHeads, attach_exits, exit_widths, exits_in
-from compressors.graph.exits import EXITS, Exits, Pool, blocks_of, classes_of, exit_points
+from compressors.graph.exits import EXITS, READABLE, Exits, Pool, blocks_of, classes_of, exit_points, unreadable
 from compressors.graph.model_graph import ModelGraph
 from compressors.graph.surgery import note
 from compressors.training import Schedule, TrainingSpec, train
 
-__all__ = ["EarlyExit"]
+__all__ = ["EarlyExit", "told_no_classes"]
 
 _PositiveInt = Annotated[int, pydantic.Field(gt=0)]
 _Positive = Annotated[float, pydantic.Field(gt=0)]
 _Place = Annotated[str, pydantic.Field(min_length=1, strict=True)] | Annotated[float, pydantic.Field(gt=0, lt=1)]
+_NO_CLASSES = ("multi-label", "regression")
+"""Kinds of outputs ``[examples, ...]`` that are no logits of one distribution."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, slots=True, kw_only=True, config=STEP_CONFIG)
@@ -48,7 +50,7 @@ class EarlyExit(Compressor):
     Attributes:
         after: blocks to exit after: names or patterns of modules, or fractions of depth (of all arithmetic) in (0, 1), which are the nearest block.
         threshold: the largest probability from which on an exit is trusted, in [0, 1]. Another one needs no training.
-        pool: how an exit reads a block's output: the mean over tokens or pixels, or the first token.
+        pool: how an exit reads a block's output: the mean over tokens, pixels or time, or the first token.
         hidden: width of a hidden layer in each exit; None has none.
         train: ``all`` of the model, or the ``exits`` alone, which leaves the final outputs as they are.
         epochs, steps: length; give one.
@@ -88,23 +90,27 @@ class EarlyExit(Compressor):
         """See ``Compressor.problems``."""
         # Not super(), which the class that slots make does not know.
         yield from Compressor.problems(self, graph)
-        if classes_of(graph) is None:
-            yield "after", "the model's outputs are not [examples, classes]; accepted: a classifier"
+        if why := _without_classes(graph):
+            yield "after", why
             return
-        points = exit_points(graph)
-        blocks = blocks_of(graph)
+        points, blocks, others = exit_points(graph), blocks_of(graph), unreadable(graph)
         for place in self.after:
             if isinstance(place, str) and not any(fnmatch.fnmatchcase(name, place) for name in points):
-                yield "after", f"{place!r} is no block that the model could exit after; such as: {', '.join(list(blocks)[:6])}{near_miss(place, points)}"
+                if found := [name for name in others if fnmatch.fnmatchcase(name, place)]:
+                    yield "after", f"{found[0]} returns {others[found[0]]}; accepted: {READABLE}"
+                else:
+                    yield "after", f"{place!r} is no block that the model could exit after; such as: {', '.join(list(blocks)[:6])}{near_miss(place, points)}"
             elif not isinstance(place, str) and not blocks:
-                yield "after", f"the model has no numbered blocks that a depth of {place} could stand for; accepted: names of modules"
+                numbered = next((f" ({name} returns {shape})" for name, shape in others.items() if name.rpartition(".")[2].isdigit()), "")
+                what = f"the model has no numbered blocks that a depth of {place} could stand for{numbered}"
+                yield "after", f"{what}; accepted: names of modules, each {READABLE}"
 
     def plan(self, graph: ModelGraph, scores: Scores, edit: GraphEdit) -> GraphEdit:  # noqa: ARG002 - needs no scores
         """Find the blocks; those that an earlier step has dropped have no exit. See ``Compressor.plan``."""
         if edit.exits is not None:
             raise CompressionError("early_exit: the model has exits already; accepted: one early_exit, with all places under after")
-        if classes_of(graph) is None:
-            raise CompressionError("early_exit: the model's outputs are not [examples, classes]")
+        if why := _without_classes(graph):
+            raise CompressionError(f"early_exit: {why}")
         points, blocks = exit_points(graph), blocks_of(graph)
         there = set(edit.present(graph, points)) - set(edit.dropped(graph))
         chosen: set[str] = set()
@@ -124,6 +130,8 @@ class EarlyExit(Compressor):
         """A trained copy with exits. See ``Compressor.apply``."""
         if context.data is None:
             raise CompressionError("early_exit needs training data; pass data")
+        if why := told_no_classes(context.data):
+            raise CompressionError(f"early_exit: {why}")
         assert edit.exits is not None, "plan has set them"
         staged = copy.deepcopy(model)
         if exits_in(staged) is None:
@@ -171,7 +179,8 @@ class EarlyExit(Compressor):
 
     def _attach(self, model: nn.Module, exits: Exits, context: Context) -> None:
         model.to(context.device).eval()
-        heads, classes = exit_widths(model, exits.after, {name: value.to(context.device) for name, value in context.example_inputs.items()})
+        inputs = {name: value.to(context.device) for name, value in context.example_inputs.items()}
+        heads, classes = exit_widths(model, context.graph, exits.after, inputs)
         described = {**exits.to_plain(), "heads": [list(head) for head in heads], "classes": classes}
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)
@@ -200,3 +209,19 @@ class EarlyExit(Compressor):
             return total + one(final, target, batch)
 
         return loss
+
+
+def told_no_classes(data: object) -> str | None:
+    """Why outputs for this data have no largest probability that an exit could go by; None where they have, or the data does not tell."""
+    kind = getattr(getattr(data, "head", None), "kind", None)
+    if kind not in _NO_CLASSES:
+        return None
+    accepted = "a task of one class an example (image-, text-, series- or audio-classification, or one of your own)"
+    return f"the outputs of {getattr(data, 'name', None) or kind} are no classes, one of which an exit could be sure of; accepted: {accepted}"
+
+
+def _without_classes(graph: ModelGraph) -> str | None:
+    classes = classes_of(graph)
+    if classes is None:
+        return "the model's outputs are not [examples, classes]; accepted: a classifier"
+    return "the model's outputs are [examples, 1], of which every exit would be sure; accepted: a classifier of at least two classes" if classes < 2 else None

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from compressors.context import logits_of
 from compressors.errors import CompressionError
-from compressors.graph.exits import EXITS, Exits
+from compressors.graph.exits import EXITS, READABLE, Exits, exit_points, is_series
+from compressors.graph.model_graph import ModelGraph
 
 __all__ = ["ExitHead", "ExitHeads", "attach_exits", "exit_widths", "exits_in"]
 
@@ -28,7 +29,8 @@ class ExitHead(nn.Module):
         width: of the block's output: channels, or the size of a token.
         classes: of the model.
         exits: how tokens or pixels are pooled, and whether there is a hidden layer.
-        tokens: whether the block returns ``[examples, tokens, width]``, which is normalised: in many transformers nothing bounds it between blocks.
+        tokens: whether the block returns ``[examples, tokens, width]``, which is normalised: in many transformers nothing bounds it between blocks. Else what
+            has three dimensions is ``[examples, channels, time]``.
     """
 
     def __init__(self, width: int, classes: int, exits: Exits, *, tokens: bool) -> None:
@@ -39,7 +41,9 @@ class ExitHead(nn.Module):
         self.output = nn.Linear(exits.hidden or width, classes)
 
     def forward(self, block: Tensor, mask: Tensor | None) -> Tensor:
-        """Logits ``[examples, classes]`` of a block's output ``[examples, channels, height, width]``, ``[examples, tokens, width]`` or ``[examples, width]``.
+        """Logits ``[examples, classes]`` of a block's output.
+
+        That is ``[examples, channels, height, width]``, ``[examples, channels, time]``, ``[examples, tokens, width]`` or ``[examples, width]``.
 
         Args:
             block: see above.
@@ -49,6 +53,8 @@ class ExitHead(nn.Module):
             features = block.mean(dim=(2, 3))
         elif block.dim() == 2:
             features = block
+        elif self.norm is None:
+            features = block.mean(dim=2)
         elif self.first:
             features = block[:, 0]
         elif mask is None or mask.shape != block.shape[:2]:
@@ -110,8 +116,8 @@ def exits_in(model: nn.Module) -> Mapping[str, Any] | None:
     return found
 
 
-def exit_widths(model: nn.Module, after: Sequence[str], inputs: Mapping[str, Tensor]) -> tuple[list[tuple[int, bool]], int]:
-    """Of each exit's block the width of its output and whether it has tokens; and the classes of the model.
+def exit_widths(model: nn.Module, graph: ModelGraph, after: Sequence[str], inputs: Mapping[str, Tensor]) -> tuple[list[tuple[int, bool]], int]:
+    """Of each exit's block the width of its output and whether it has tokens; and the classes of the model. ``graph`` is the trace that exits are priced by.
 
     Raises:
         CompressionError: a block that the model does not run, or whose output no head can read.
@@ -119,14 +125,16 @@ def exit_widths(model: nn.Module, after: Sequence[str], inputs: Mapping[str, Ten
     seen: dict[str, Any] = {}
     with _watched(model, after, seen), torch.no_grad():
         logits = logits_of(model(**inputs))
-    widths = []
+    points, widths = exit_points(graph), []
     for name in after:
         output = seen.get(name)
         output = output[0] if isinstance(output, tuple) else output
-        if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4) or not output.is_floating_point():
+        numbers = isinstance(output, Tensor) and output.is_floating_point() and output.dim() in (2, 3, 4)
+        if not isinstance(output, Tensor) or not numbers or name not in points or output.shape[0] != logits.shape[0]:
             what = "is not run" if output is None else f"returns {list(output.shape) if isinstance(output, Tensor) else type(output).__name__}"
-            raise CompressionError(f"early_exit: {name} {what}; accepted: a block that returns [examples, width], with tokens or with an image's sides")
-        widths.append((int(output.shape[1 if output.dim() == 4 else -1]), output.dim() == 3))
+            raise CompressionError(f"early_exit: {name} {what}; accepted: {READABLE}")
+        tokens = output.dim() == 3 and not is_series(graph, points[name])
+        widths.append((int(output.shape[-1 if tokens else 1]), tokens))
     return widths, int(logits.shape[-1])
 
 

@@ -19,10 +19,13 @@ from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
 from compressors.sizing import in_scorer
 
-__all__ = ["EXITS", "Exits", "Pool", "blocks_of", "classes_of", "exit_points", "staged", "taken"]
+__all__ = ["EXITS", "READABLE", "Exits", "Pool", "blocks_of", "classes_of", "exit_points", "is_series", "staged", "taken", "unreadable"]
 
 EXITS = "compareto_exits"
 """What the heads are called in the model; their parameters have names below it."""
+
+READABLE = "a block that returns [examples, width], [examples, tokens, width], [examples, channels, time] or [examples, channels, height, width]"
+"""What a head can stand behind, for messages."""
 
 Pool = Literal["mean", "first"]
 _KEPT = 16
@@ -36,7 +39,7 @@ class Exits:
 
     Attributes:
         after: names of modules.
-        pool: how a head makes one vector of what such a module returns: the mean over tokens (those that the mask leaves) or pixels, or the first token.
+        pool: how a head makes one vector of what such a module returns: the mean over tokens (those that the mask leaves), pixels or time, or the first token.
         hidden: width of a layer with tanh before the head's last; None has none.
     """
 
@@ -80,18 +83,58 @@ def classes_of(graph: ModelGraph) -> int | None:
     return int(dims[1].evaluate(graph.baseline().widths)[0]) if len(dims) == 2 else None
 
 
-def exit_points(graph: ModelGraph) -> dict[str, int]:
-    """The tensor that each module returns, as an index, by the module's name.
-
-    Those without one that a head can read, a scorer of crops, and what ends the model are left out.
-    """
+def _returned(graph: ModelGraph) -> dict[str, int]:
+    """As ``exit_points``, of all modules but those of a scorer of crops, and but what ends the model."""
     made: dict[str, int] = {}
     for operator in graph.operators:
         parts = operator.module.split(".") if operator.module else []
         for i in range(0 if in_scorer(operator.module) else len(parts)):
             made[".".join(parts[: i + 1])] = operator.outputs[0]
     last = graph.operators[-1].outputs[0]
-    return {name: t for name, t in made.items() if t != last and graph.tensors[t].floating and len(graph.tensors[t].dims) in (2, 3, 4)}
+    return {name: t for name, t in made.items() if t != last}
+
+
+def exit_points(graph: ModelGraph) -> dict[str, int]:
+    """The tensor that each module returns, as an index, by the module's name; of those that a head can read (``READABLE``)."""
+    return {
+        name: t
+        for name, t in _returned(graph).items()
+        if graph.tensors[t].floating and len(graph.tensors[t].dims) in (2, 3, 4) and _of_examples(graph, graph.tensors[t].dims[0])
+    }
+
+
+def unreadable(graph: ModelGraph) -> dict[str, list[int]]:
+    """The shape that each of the other modules returns, by its name."""
+    points, widths = exit_points(graph), graph.baseline().widths
+    return {name: [int(dim.evaluate(widths)[0]) for dim in graph.tensors[t].dims] for name, t in _returned(graph).items() if name not in points}
+
+
+def _of_examples(graph: ModelGraph, size: Polynomial) -> bool:
+    """Whether a first dimension is that of the model's outputs: not where tokens come first, or where examples are taken apart into more of them."""
+    outputs = graph.tensors[graph.operators[-1].outputs[0]].dims
+    if not outputs:
+        return False
+    # Sizes that the trace knows may be equal by chance; one that it has lost is a number.
+    if _axes(size) and _axes(outputs[0]):
+        return size == outputs[0]
+    widths = graph.baseline().widths
+    return bool(size.evaluate(widths)[0] == outputs[0].evaluate(widths)[0])
+
+
+def is_series(graph: ModelGraph, tensor: int) -> bool:
+    """Whether a tensor is ``[examples, channels, time]``, as convolutions over time make it, and not ``[examples, tokens, width]``."""
+    dims = graph.tensors[tensor].dims
+    if len(dims) != 3:
+        return False
+    makers = [graph.operators[i] for i in _needed(graph, tensor)]
+    outputs = [graph.tensors[o.outputs[0]].dims for o in makers if "conv" in o.target]
+    # A norm, an activation, pooling and a sum keep the axis; a transposition moves it.
+    channels = {axis for made in outputs if len(made) == 3 for axis in _axes(made[1])}
+    return bool(channels & _axes(dims[1])) and not channels & _axes(dims[2])
+
+
+def _axes(size: Polynomial) -> set[int]:
+    return {axis for axes, _ in size.terms for axis in axes}
 
 
 def blocks_of(graph: ModelGraph) -> dict[str, float]:
@@ -129,7 +172,7 @@ def _staged(graph: ModelGraph, exits: Exits) -> list[ModelGraph]:
     assert classes is not None, "only classifiers have exits"
     tensors, heads = list(graph.tensors), []
     for i, name in enumerate(exits.after):
-        heads.append(_head(tensors, points[name], f"{EXITS}.{i}", exits, classes))
+        heads.append(_head(tensors, points[name], f"{EXITS}.{i}", exits, classes, series=is_series(graph, points[name])))
     graphs, done = [], set[int]()
     executed: list[Operator] = []
     everything = set(range(len(graph.operators)))
@@ -157,10 +200,11 @@ def _macs(graph: ModelGraph, needed: set[int], shapes: Shapes) -> int:
     return sum(int(graph.operators[i].macs.evaluate(shapes.widths)[0]) for i in needed)
 
 
-def _head(tensors: list[TensorInfo], source: int, name: str, exits: Exits, classes: int) -> list[Operator]:
+def _head(tensors: list[TensorInfo], source: int, name: str, exits: Exits, classes: int, *, series: bool) -> list[Operator]:
     """The operators of a head, whose tensors are added: pooling, a normalisation of tokens, one or two linear layers."""
     dims = tensors[source].dims
-    width = dims[-1] if len(dims) != 4 else dims[1]
+    tokens = len(dims) == 3 and not series
+    width = dims[-1] if tokens else dims[1]
     operators: list[Operator] = []
 
     def add(title: str, role: str, *shape: Polynomial) -> int:
@@ -177,8 +221,8 @@ def _head(tensors: list[TensorInfo], source: int, name: str, exits: Exits, class
     nothing, current = Polynomial.constant(0), source
     if len(dims) > 2:
         pooled = add(f"{name}.pooled", "activation", dims[0], width)
-        current = then("pool", "reduction" if exits.pool == "mean" else "movement", [source], pooled, nothing)
-    if len(dims) == 3:
+        current = then("pool", "movement" if tokens and exits.pool == "first" else "reduction", [source], pooled, nothing)
+    if tokens:
         parameters = [add(f"{name}.norm.{kind}", "parameter", width) for kind in ("weight", "bias")]
         current = then("norm", "normalization", [current, *parameters], add(f"{name}.normed", "activation", dims[0], width), nothing)
     layers = [("hidden", exits.hidden)] if exits.hidden is not None else []

@@ -1,5 +1,6 @@
 import copy
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from compressors.checkpoint import load, save
+from compressors.compressor import GraphEdit
 from compressors.context import Batch, logits_of
 from compressors.early_exit import EarlyExit
 from compressors.errors import CompressionError, UserError
@@ -58,6 +60,58 @@ class Convolutions(nn.Module):
 
     def forward(self, image):
         return self.head(self.body(image).flatten(1))
+
+
+class Tracks(Tiles):
+    """Series of two numbers, [examples, 6, 2], whose class is the larger one."""
+
+    def __init__(self, examples=96):
+        generator = torch.Generator().manual_seed(0)
+        self.labels = torch.arange(examples) % 2
+        self.tracks = 0.3 * torch.randn(examples, 6, 2, generator=generator) + functional.one_hot(self.labels, 2)[:, None]
+
+    def batches(self, split, *, seed=None, batch_size=None):
+        for rows in torch.arange(len(self.labels)).split(batch_size or 32):
+            yield Batch({"track": self.tracks[rows]}, self.labels[rows])
+
+    def score(self, model, split):
+        with torch.no_grad():
+            logits = model(track=self.tracks)
+        return "accuracy", float((logits[:, -1].argmax(-1) == self.labels).float().mean())
+
+
+class Filters(nn.Module):
+    """Convolutions over time; each block returns [examples, channels, time]."""
+
+    def __init__(self, widths=(2, 8, 12, 8), classes=2):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.ModuleList(nn.Sequential(nn.Conv1d(a, b, 3, padding=1), nn.BatchNorm1d(b), nn.ReLU()) for a, b in pairwise(widths))
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, track):
+        x = track.transpose(1, 2)
+        for block in self.body:
+            x = block(x)
+        return self.head(x.mean(-1))
+
+
+class Encoder(nn.Module):
+    """torch's transformer, in which tokens come first by default: [tokens, examples, width]."""
+
+    def __init__(self, batch_first=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.batch_first = batch_first
+        self.stem = nn.Linear(2, 8)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=batch_first)
+        self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, track):
+        x = self.stem(track)
+        x = self.body(x if self.batch_first else x.transpose(0, 1))
+        return self.head(x.mean(1 if self.batch_first else 0))
 
 
 @pytest.fixture(scope="module")
@@ -185,14 +239,55 @@ def test_an_exit_after_a_block_that_is_not_there_is_one_clear_error(convolutions
     assert str(error.value).startswith("recipe[0].early_exit.after: 'body.7' is no block that the model could exit after; such as: body.0, body.1")
 
 
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_an_exit_of_a_series_reads_the_mean_of_each_channel(hidden):
+    tracks = Tracks()
+    recipe = [{"early_exit": {"after": ["body.0", 0.6], "steps": 60, "learning_rate": 0.02, "hidden": hidden}}]
+    made = compress(Filters().eval(), recipe, {"track": torch.zeros(1, 6, 2)}, tracks)
+    assert made.compareto_structure["exits"]["heads"] == [[8, False], [12, False]]
+    with torch.no_grad():
+        logits = made(track=tracks.tracks)
+        block = made.body[0](tracks.tracks.transpose(1, 2))
+        head = made.get_submodule(EXITS)[0]
+        torch.testing.assert_close(head(block, None), logits[:, 0])
+        torch.testing.assert_close(head(block[:, :, torch.randperm(6)], None), logits[:, 0])
+        assert not torch.allclose(head(block[:, torch.arange(8).roll(1)], None), logits[:, 0], atol=1e-3)
+    assert ((logits.argmax(-1) == tracks.labels[:, None]).float().mean(0) > 0.9).all()
+
+
+@pytest.mark.parametrize("examples", [1, 4, 6])
+def test_blocks_in_which_tokens_come_first_have_no_exits(examples):
+    graph = trace(Encoder().eval(), {"track": torch.zeros(examples, 6, 2)})
+    (problem,) = EarlyExit(after=("body.layers.0",), steps=1).problems(graph)
+    assert problem[1].startswith(f"body.layers.0 returns [6, {examples}, 8]; accepted: a block that returns [examples, width], [examples, tokens, width]")
+    (problem,) = EarlyExit(after=(0.5,), steps=1).problems(graph)
+    assert f"no numbered blocks that a depth of 0.5 could stand for (body.layers.0 returns [6, {examples}, 8])" in problem[1]
+    with pytest.raises(CompressionError, match=r"none of body\.layers\.0 is a block that is there"):
+        EarlyExit(after=("body.layers.0",), steps=1).plan(graph, {}, GraphEdit.identity(graph))
+    graph = trace(Encoder(batch_first=True).eval(), {"track": torch.zeros(examples, 6, 2)})
+    assert list(EarlyExit(after=("body.layers.0", 0.5), steps=1).problems(graph)) == []
+
+
+def test_a_model_with_one_output_has_no_exits():
+    recipe = [{"early_exit": {"after": ["body.0"], "steps": 1}}]
+    with pytest.raises(UserError, match=r"after: the model's outputs are \[examples, 1\], .* accepted: a classifier of at least two classes"):
+        compress(Filters(classes=1).eval(), recipe, {"track": torch.zeros(1, 6, 2)}, Tracks())
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi-label"])
+def test_data_without_classes_is_refused_if_it_tells(kind):
+    tracks = Tracks()
+    tracks.head = SimpleNamespace(kind=kind)
+    with pytest.raises(CompressionError, match=f"early_exit: the outputs of {kind} are no classes, .* accepted: a task of one class an example"):
+        compress(Filters().eval(), [{"early_exit": {"after": ["body.0"], "steps": 1}}], {"track": torch.zeros(1, 6, 2)}, tracks)
+
+
 def test_a_block_that_was_dropped_has_no_exit():
     graph = trace(bert(4), TOKENS, check_cuts=False)
     stack = next(axis for axis in graph.axes if axis.kind == "blocks")
     step = EarlyExit(after=("bert.encoder.layer.*",), steps=1)
     cut = Recipe(()).plan(graph, {})
     assert cut == ()
-    from compressors.compressor import GraphEdit
-
     edit = GraphEdit.identity(graph).cut({stack.name: np.array([0, 2, 3])})
     assert step.plan(graph, {}, edit).exits.after == tuple(f"bert.encoder.layer.{i}" for i in (0, 2, 3))
     with pytest.raises(CompressionError, match="is a block that is there"):

@@ -1,10 +1,12 @@
 import pytest
 import torch
+from torch import nn
 
+from compressors.compressor import GraphEdit
 from compressors.graph import trace
-from compressors.graph.exits import Exits, blocks_of, exit_points, staged
+from compressors.graph.exits import Exits, blocks_of, exit_points, is_series, staged
 from compressors.pipeline import compress
-from tests.compressors.test_early_exit import TOKENS, Convolutions, Texts, Tiles, bert
+from tests.compressors.test_early_exit import TOKENS, Convolutions, Filters, Texts, Tiles, Tracks, bert
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +44,48 @@ def test_parameters_are_those_of_the_model_that_is_made(hidden):
     assert whole.parameters == sum(p.numel() for p in made.parameters())
 
 
+@pytest.mark.parametrize("hidden", [None, 6])
+def test_heads_behind_filters_over_time_are_priced_as_they_are_made(hidden):
+    inputs, after = {"track": torch.zeros(1, 6, 2)}, ("body.0", "body.1.0")
+    recipe = [{"prune": {"ratio": {"channels": 0.5}}}, {"early_exit": {"after": list(after), "steps": 1, "hidden": hidden}}]
+    made = compress(Filters().eval(), recipe, inputs, Tracks())
+    graph = trace(Filters().eval(), inputs, check_cuts=False)
+    shapes = GraphEdit.identity(graph).as_made(made.compareto_structure).shapes(graph)
+    first, _, whole = staged(graph, Exits(after, hidden=hidden))
+    assert int(whole.count_parameters(shapes)[0]) == sum(p.numel() for p in made.parameters())
+    head = [operator.op_class for operator in first.operators if operator.module.startswith("compareto_exits")]
+    assert head == ["reduction", *(["gemm", "activation"] if hidden else []), "gemm"], "no norm"
+
+
+class Rearranged(nn.Module):
+    """Series behind a sum with what was computed channels last, and behind joined channels; tokens that a convolution has made."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.mixed, self.more = nn.Conv1d(2, 8, 3, padding=1), nn.Linear(8, 8), nn.Conv1d(8, 4, 1)
+        self.sum, self.joined, self.norm, self.head = nn.ReLU(), nn.ReLU(), nn.LayerNorm(12), nn.Linear(12, 3)
+
+    def forward(self, track):
+        x = self.stem(track.transpose(1, 2))
+        x = self.sum(x + self.mixed(x.transpose(1, 2)).transpose(1, 2))
+        x = self.joined(torch.cat([x, self.more(x)], dim=1))
+        return self.head(self.norm(x.transpose(1, 2)).mean(1))
+
+
+@pytest.mark.parametrize("time", [6, 8, 12])
+def test_channels_are_told_from_tokens_by_their_axis(time):
+    graph = trace(Rearranged().eval(), {"track": torch.zeros(2, time, 2)}, check_cuts=False)
+    assert {name: is_series(graph, tensor) for name, tensor in exit_points(graph).items()} == {
+        **dict.fromkeys(("stem", "sum", "more", "joined"), True),
+        **dict.fromkeys(("mixed", "norm"), False),
+    }
+
+
 def test_pruned_channels_make_the_heads_thinner():
     tiles = Tiles(32)
     recipe = [{"prune": {"ratio": {"channels": 0.5}}}, {"early_exit": {"after": ["body.0"], "steps": 1}}]
     made = compress(Convolutions().eval(), recipe, {"image": torch.zeros(1, 1, 8, 8)}, tiles)
     graph = trace(Convolutions().eval(), {"image": torch.zeros(1, 1, 8, 8)}, check_cuts=False)
-    from compressors.compressor import GraphEdit
-
     shapes = GraphEdit.identity(graph).as_made(made.compareto_structure).shapes(graph)
     assert int(staged(graph, Exits(("body.0",)))[-1].count_parameters(shapes)[0]) == sum(p.numel() for p in made.parameters())
 

@@ -10,7 +10,7 @@ from compressors.pipeline import compress
 from compressors.targets import target_named
 from compressors.targets.onnx_stages import STAGES, split_stages, stage_files
 from search.bench import open_model
-from tests.compressors.test_early_exit import TOKENS, Convolutions, Texts, Tiles, bert
+from tests.compressors.test_early_exit import TOKENS, Convolutions, Filters, Texts, Tiles, Tracks, bert
 
 INT8 = {"weight_bits": 8, "activation_bits": 8}
 
@@ -85,6 +85,21 @@ def test_stages_of_a_quantized_cnn_answer_as_the_model_does(tiles, tmp_path):
     same = staged.stage == stage
     assert same.mean() > 0.98
     np.testing.assert_allclose(found[same], expected[same], atol=0.05)
+
+
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_stages_of_filters_over_time_answer_as_the_model_does(hidden, tmp_path):
+    tracks, examples = Tracks(), {"track": torch.zeros(1, 6, 2)}
+    recipe = [{"early_exit": {"after": ["body.0", "body.1"], "steps": 20, "learning_rate": 0.02, "hidden": hidden}}]
+    model = compress(Filters().eval(), recipe, examples, tracks)
+    inputs = {"track": tracks.tracks.numpy()}
+    threshold = middle(model, inputs)
+    staged = open_model(made(model, examples, tmp_path, threshold, inputs))
+    assert len(staged.sessions) == 3
+    expected, stage = answers(model, inputs, threshold)
+    assert len(set(stage.tolist())) > 1
+    np.testing.assert_allclose(staged.run(inputs), expected, atol=1e-4)
+    assert staged.stage.tolist() == stage.tolist()
 
 
 def test_an_input_that_leaves_runs_nothing_behind_its_exit(tiles, tmp_path):
