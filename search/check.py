@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compressors.early_exit import EarlyExit, told_no_classes
 from compressors.errors import UserError
 from compressors.graph import ModelGraph
 from compressors.recipe import step_class
 from evaluators.devices import device_named
+from evaluators.tasks.task import Task
 from search.dimension import spell
 from search.experiment import Experiment
 from search.loading import load_experiment
@@ -26,7 +28,7 @@ def check(experiment: Experiment) -> list[str]:
     """
     loaded = load_experiment(experiment)
     graph = loaded.graph
-    problems = graph_problems(experiment.space, graph) or list(size_problems(experiment.space, loaded.model, loaded.task, graph))
+    problems = graph_problems(experiment.space, graph, loaded.task) or list(size_problems(experiment.space, loaded.model, loaded.task, graph))
     problems = problems or teachers_of(experiment.space, experiment.model.task, experiment.folder, loaded.model, loaded.task)[1]
     if problems:
         raise UserError("\n".join(problems))
@@ -51,14 +53,17 @@ def check(experiment: Experiment) -> list[str]:
     return lines
 
 
-def graph_problems(space: Space, graph: ModelGraph) -> list[str]:
-    """Patterns that match nothing and axis kinds that the model does not have, each with its place."""
-    return list(_graph_problems(space, graph))
+def graph_problems(space: Space, graph: ModelGraph, task: Task | None = None) -> list[str]:
+    """Patterns that match nothing, axis kinds that the model does not have and steps that ``task`` has no use for, each with its place."""
+    return list(_graph_problems(space, graph, task))
 
 
-def _graph_problems(space: Space, graph: ModelGraph) -> Iterator[str]:
+def _graph_problems(space: Space, graph: ModelGraph, task: Task | None) -> Iterator[str]:
     kinds = tuple(dict.fromkeys(axis.kind for axis in graph.prunable))
     for path, name, settings in space.steps():
+        if issubclass(step_class(name), EarlyExit) and (why := told_no_classes(task)):
+            yield f"{spell(path)}: {why}"
+            continue
         steps = [step_class(name).from_config(filled) for filled in space.corners(path, settings)]
         for key, message in dict.fromkeys(problem for step in steps for problem in step.problems(graph)):
             yield f"{spell((*path, key))}: {message}; compareto trace lists the names"

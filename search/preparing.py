@@ -132,7 +132,7 @@ def prepare(experiment: Experiment, cache: Cache, log: Callable[[str], None]) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = load_experiment(experiment)
-    problems = graph_problems(experiment.space, loaded.graph)
+    problems = graph_problems(experiment.space, loaded.graph, loaded.task)
     problems = problems or list(size_problems(experiment.space, loaded.model, loaded.task, loaded.graph, cache))
     if problems:
         raise UserError("\n".join(problems))

@@ -78,6 +78,63 @@ def test_check_names_an_exit_that_is_not_there():
     assert len(str(error.value).splitlines()) == 1
 
 
+MODELS = """
+from torch import nn
+
+
+def net(outputs):
+    return nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(3)], nn.Linear(4, outputs))
+"""
+TASKS = """
+import dataclasses
+
+from evaluators.tasks import make_task
+
+
+def mine(data, model, workload, folder):
+    ours = model.model_copy(update={"task": "series-classification"})
+    return dataclasses.replace(make_task(data, ours, workload, folder), name="mine")
+"""
+
+
+def columns_of(folder, task, outputs, label, metric):
+    """An experiment on four columns of numbers whose only step has an exit."""
+    (folder / "models.py").write_text(MODELS)
+    (folder / "tasks.py").write_text(TASKS)
+    rng = np.random.default_rng(0)
+    rows = [[*rng.normal(size=4).round(3), round(rng.normal(), 3), *rng.integers(0, 2, 2)] for _ in range(60)]
+    (folder / "rows.csv").write_text("\n".join(["a,b,c,d,y,p,q", *(",".join(map(str, row)) for row in rows)]))
+    plain = {
+        "model": {"factory": "models.py:net", "arguments": {"outputs": outputs}, "task": task},
+        "data": {"files": {"train": "rows.csv"}, "columns": {"series": ["a", "b", "c", "d"], "label": label}, "metrics": [metric]},
+        "devices": [DEVICE],
+        "objectives": [metric, "size_bytes"],
+        "recipe": [{"early_exit": {"after": ["0"], "steps": 1}}],
+        "search": {"trials": 1},
+    }
+    return Experiment.from_plain(plain, folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "label", "metric"),
+    [("series-regression", 1, "y", "mse"), ("series-regression", 2, ["y", "a"], "mse"), ("series-multi-label", 2, ["p", "q"], "f1_micro")],
+)
+def test_a_task_without_classes_has_no_exits(tmp_path, task, outputs, label, metric):
+    experiment = columns_of(tmp_path, task, outputs, label, metric)
+    for act in (check, lambda e: prepare(e, Cache(tmp_path / "cache"), lambda _: None)):
+        with pytest.raises(UserError) as error:
+            act(experiment)
+        assert str(error.value).startswith(
+            f"recipe[0].early_exit: the outputs of {task} are no classes, one of which an exit could be sure of; accepted: a task of"
+        )
+        assert "\n" not in str(error.value)
+
+
+def test_classes_and_a_task_of_ones_own_have_exits(tmp_path):
+    assert check(columns_of(tmp_path, "series-classification", 2, "p", "accuracy"))
+    assert check(columns_of(tmp_path, "tasks.py:mine", 2, "p", "accuracy"))
+
+
 def test_a_threshold_that_a_search_could_take_out_of_its_range_is_one_error():
     with pytest.raises(UserError) as error:
         Experiment.load("quickstart", ["recipe=[{early_exit: {after: [stem], steps: 1, threshold: {uniform: [0.5, 1.5]}}}]"])
