@@ -45,7 +45,7 @@ from search.teachers import Teacher, load_teacher, teacher_name
 
 __all__ = ["Outcome", "StageRunner", "goes_on", "last_trained"]
 
-_EVALUATION_VERSION = 3
+_EVALUATION_VERSION = 4
 _STRUCTURE, _METRICS, _EXAMPLES, _TRAINING, _EXITS, _MEMORY = (
     "structure.json",
     "metrics.json",
