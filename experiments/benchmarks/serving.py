@@ -1,6 +1,6 @@
 """What does a compressed model save when it is served? MiniLM on CLINC150 in float32 and compressed, behind `compareto serve`, by turns.
 
-    python experiments/benchmarks/serving.py [--seconds S] [--concurrency N [N ...]] [--folder DIR]
+    python experiments/benchmarks/serving.py [--seconds S] [--concurrency N [N ...]] [--replicas N] [--threads N] [--folder DIR]
 
 Then 1,000 malformed requests, and a burst beyond a rate limit. Exits 1 where the compressed model does not answer twice the requests at a p99 that is no worse,
 a malformed request is answered with 5xx or ends the server, or a burst is not refused or slows down what is accepted. Needs `make assets`; the fitted model
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import random
 import socket
 import string
@@ -155,8 +156,8 @@ def refused_rightly(catalogue: Catalogue) -> bool:
 
 
 def burst_refused(catalogue: Catalogue, bodies: list[bytes], rate: float) -> bool:
-    """Eight clients below the limit, alone and then beside a burst."""
-    path, burst, most = PATH.format("compressed"), 20, 16
+    """Eight clients below the limit, alone and then beside a burst; no more than eight requests may wait, as many as there are of these clients."""
+    path, burst, most = PATH.format("compressed"), 20, 8
     with serving(catalogue, ServingSettings(port=PORT, rate=rate, burst=burst, max_waiting=most)):
         steady = Load(path, bodies, 8, 6, pause_s=12 / rate)
         sent("127.0.0.1", PORT, Load(path, bodies, 4, 2))
@@ -185,6 +186,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20, help="of load for each artifact and concurrency (default: 20)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--replicas", type=int, default=os.cpu_count() or 1, help="of each artifact (default: one a core)")
+    parser.add_argument("--threads", type=int, default=1, help="of each replica (default: 1)")
     parser.add_argument("--folder", type=Path, help="keep the artifacts there, or take them from there")
     parser.add_argument("--experiment", type=Path, default=ROOT / "experiments/minilm_clinc150.yaml")
     args = parser.parse_args(arguments)
@@ -195,10 +198,11 @@ def main(arguments: list[str] | None = None) -> int:
         accuracies = exported(experiment, root)
         texts = texts_of(experiment)
         catalogue = Catalogue.load([f"intents:{name}={root / name}" for name in RECIPES])
+        settings = ServingSettings(port=PORT, replicas=args.replicas, threads=args.threads)
         lines, holds = [], []
         for per_request in (1, 8):
             for concurrency in args.concurrency:
-                found = compare(catalogue, ServingSettings(port=PORT), seconds=args.seconds, concurrency=concurrency, per_request=per_request, inputs=texts)
+                found = compare(catalogue, settings, seconds=args.seconds, concurrency=concurrency, per_request=per_request, inputs=texts)
                 whole, small = found
                 holds.append(small.requests_per_s >= 2 * whole.requests_per_s and small.p99_ms <= whole.p99_ms)
                 for one, name in zip(found, RECIPES, strict=True):
