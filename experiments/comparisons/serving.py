@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def _run(laboratory: Laboratory) -> Measured:
             laboratory.artifact(plain, Path(folder) / label)
         catalogue = Catalogue.load([f"{label}={Path(folder) / label}" for label in recipes])
         # Text models have texts of their own to send.
-        found = compare(catalogue, ServingSettings(port=_PORT), seconds=_SECONDS, concurrency=_CONCURRENCY)
+        settings = ServingSettings(port=_PORT, replicas=os.cpu_count() or 1, threads=1)
+        found = compare(catalogue, settings, seconds=_SECONDS, concurrency=_CONCURRENCY)
     names = ("requests_per_s", "p50_ms", "p99_ms", "replica_bytes", "model_bytes")
     for row, one in zip(laboratory.rows(recipes, timed=False), found, strict=True):
         refused = sum(count for status, count in one.statuses.items() if status != 200)
@@ -54,7 +56,8 @@ COMPARISON = Comparison(
     "serving",
     "Uncompressed against compressed serving",
     f"What does compression save behind HTTP? Both artifacts are served alike by `compareto serve` and loaded by turns, {_SECONDS:g} seconds each with "
-    f"{_CONCURRENCY} requests at a time. The compressed one has 30 % of its units pruned, recovers by distillation, and computes in 8 bits.",
+    f"{_CONCURRENCY} requests at a time; each has as many replicas of one thread as there are cores. The compressed one has 30 % of its units pruned, recovers "
+    "by distillation, and computes in 8 bits.",
     ("minilm", "digits"),
     (
         QUALITY,
