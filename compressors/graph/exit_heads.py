@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compressors.context import logits_of
 from compressors.errors import CompressionError
-from compressors.graph.exits import EXITS, READABLE, Exits, exit_points, is_series
+from compressors.graph.exits import EXITS, READABLE, Exits, channels_last, exit_points
 from compressors.graph.model_graph import ModelGraph
 
 __all__ = ["ExitHead", "ExitHeads", "attach_exits", "exit_widths", "exits_in"]
@@ -29,32 +29,31 @@ class ExitHead(nn.Module):
         width: of the block's output: channels, or the size of a token.
         classes: of the model.
         exits: how tokens or pixels are pooled, and whether there is a hidden layer.
-        tokens: whether the block returns ``[examples, tokens, width]``, which is normalised: in many transformers nothing bounds it between blocks. Else what
-            has three dimensions is ``[examples, channels, time]``.
+        last: whether the width is the block's last dimension, of three or more; it is then normalised: in many transformers nothing bounds it between blocks.
     """
 
-    def __init__(self, width: int, classes: int, exits: Exits, *, tokens: bool) -> None:
+    def __init__(self, width: int, classes: int, exits: Exits, *, last: bool) -> None:
         super().__init__()
         self.first = exits.pool == "first"
-        self.norm = nn.LayerNorm(width) if tokens else None
+        self.norm = nn.LayerNorm(width) if last else None
         self.hidden = None if exits.hidden is None else nn.Linear(width, exits.hidden)
         self.output = nn.Linear(exits.hidden or width, classes)
 
     def forward(self, block: Tensor, mask: Tensor | None) -> Tensor:
         """Logits ``[examples, classes]`` of a block's output.
 
-        That is ``[examples, channels, height, width]``, ``[examples, channels, time]``, ``[examples, tokens, width]`` or ``[examples, width]``.
+        That is ``[examples, width]``, or has tokens, time, or height and width behind the width or, where that is ``last``, before it.
 
         Args:
             block: see above.
             mask: ``[examples, tokens]``, 0 where a token does not count; None where all do.
         """
-        if block.dim() == 4:
-            features = block.mean(dim=(2, 3))
-        elif block.dim() == 2:
+        if block.dim() == 2:
             features = block
         elif self.norm is None:
-            features = block.mean(dim=2)
+            features = block.mean(dim=tuple(range(2, block.dim())))
+        elif block.dim() == 4:
+            features = block.mean(dim=(1, 2))
         elif self.first:
             features = block[:, 0]
         elif mask is None or mask.shape != block.shape[:2]:
@@ -117,7 +116,9 @@ def exits_in(model: nn.Module) -> Mapping[str, Any] | None:
 
 
 def exit_widths(model: nn.Module, graph: ModelGraph, after: Sequence[str], inputs: Mapping[str, Tensor]) -> tuple[list[tuple[int, bool]], int]:
-    """Of each exit's block the width of its output and whether it has tokens; and the classes of the model. ``graph`` is the trace that exits are priced by.
+    """Of each exit's block the width of its output and whether that is the last dimension; and the classes of the model.
+
+    ``graph`` is the trace that exits are priced by.
 
     Raises:
         CompressionError: a block that the model does not run, or whose output no head can read.
@@ -133,8 +134,8 @@ def exit_widths(model: nn.Module, graph: ModelGraph, after: Sequence[str], input
         if not isinstance(output, Tensor) or not numbers or name not in points or output.shape[0] != logits.shape[0]:
             what = "is not run" if output is None else f"returns {list(output.shape) if isinstance(output, Tensor) else type(output).__name__}"
             raise CompressionError(f"early_exit: {name} {what}; accepted: {READABLE}")
-        tokens = output.dim() == 3 and not is_series(graph, points[name])
-        widths.append((int(output.shape[-1 if tokens else 1]), tokens))
+        last = channels_last(graph, points[name])
+        widths.append((int(output.shape[-1 if last else 1]), last))
     return widths, int(logits.shape[-1])
 
 
@@ -164,7 +165,7 @@ def attach_exits(model: nn.Module, described: Mapping[str, Any]) -> nn.Module:
     missing = [name for name in exits.after if name not in modules]
     if missing:
         raise CompressionError(f"the model has no module {missing[0]!r} to exit after")
-    heads = ExitHeads([ExitHead(int(width), int(described["classes"]), exits, tokens=bool(tokens)) for width, tokens in described["heads"]])
+    heads = ExitHeads([ExitHead(int(width), int(described["classes"]), exits, last=bool(last)) for width, last in described["heads"]])
     for i, name in enumerate(exits.after):
         modules[name].register_forward_hook(partial(heads.see, i))
     model.register_forward_pre_hook(heads.begin, with_kwargs=True)

@@ -19,12 +19,14 @@ from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
 from compressors.sizing import in_scorer
 
-__all__ = ["EXITS", "READABLE", "Exits", "Pool", "blocks_of", "classes_of", "exit_points", "is_series", "staged", "taken", "unreadable"]
+__all__ = ["EXITS", "READABLE", "Exits", "Pool", "blocks_of", "channels_last", "classes_of", "exit_points", "staged", "taken", "unreadable"]
 
 EXITS = "compareto_exits"
 """What the heads are called in the model; their parameters have names below it."""
 
-READABLE = "a block that returns [examples, width], [examples, tokens, width], [examples, channels, time] or [examples, channels, height, width]"
+READABLE = (
+    "a block that returns [examples, width], [examples, tokens, width], [examples, channels, time] or [examples, channels, height, width], or channels last"
+)
 """What a head can stand behind, for messages."""
 
 Pool = Literal["mean", "first"]
@@ -121,16 +123,23 @@ def _of_examples(graph: ModelGraph, size: Polynomial) -> bool:
     return bool(size.evaluate(widths)[0] == outputs[0].evaluate(widths)[0])
 
 
-def is_series(graph: ModelGraph, tensor: int) -> bool:
-    """Whether a tensor is ``[examples, channels, time]``, as convolutions over time make it, and not ``[examples, tokens, width]``."""
+def channels_last(graph: ModelGraph, tensor: int) -> bool:
+    """Whether the last dimension of what a block returns is its width.
+
+    So it is of ``[examples, tokens, width]``, and of images whose channels layers have moved there; not of ``[examples, channels, time]`` and
+    ``[examples, channels, height, width]``, as convolutions make them, nor of ``[examples, width]``, which has no other.
+    """
     dims = graph.tensors[tensor].dims
-    if len(dims) != 3:
+    if len(dims) < 3:
         return False
-    makers = [graph.operators[i] for i in _needed(graph, tensor)]
-    outputs = [graph.tensors[o.outputs[0]].dims for o in makers if "conv" in o.target]
+    outputs = [(operator.target, graph.tensors[operator.outputs[0]].dims) for operator in (graph.operators[i] for i in _needed(graph, tensor))]
     # A norm, an activation, pooling and a sum keep the axis; a transposition moves it.
-    channels = {axis for made in outputs if len(made) == 3 for axis in _axes(made[1])}
-    return bool(channels & _axes(dims[1])) and not channels & _axes(dims[2])
+    convolved = {axis for target, made in outputs if "conv" in target and len(made) == len(dims) for axis in _axes(made[1])}
+    first, last = _axes(dims[1]), _axes(dims[-1])
+    if len(dims) == 3:
+        return not convolved & first or bool(convolved & last)
+    mapped = {axis for target, made in outputs if "linear" in target for axis in _axes(made[-1])}
+    return not convolved & first and bool((convolved | mapped) & last)
 
 
 def _axes(size: Polynomial) -> set[int]:
@@ -172,7 +181,7 @@ def _staged(graph: ModelGraph, exits: Exits) -> list[ModelGraph]:
     assert classes is not None, "only classifiers have exits"
     tensors, heads = list(graph.tensors), []
     for i, name in enumerate(exits.after):
-        heads.append(_head(tensors, points[name], f"{EXITS}.{i}", exits, classes, series=is_series(graph, points[name])))
+        heads.append(_head(tensors, points[name], f"{EXITS}.{i}", exits, classes, last=channels_last(graph, points[name])))
     graphs, done = [], set[int]()
     executed: list[Operator] = []
     everything = set(range(len(graph.operators)))
@@ -200,11 +209,10 @@ def _macs(graph: ModelGraph, needed: set[int], shapes: Shapes) -> int:
     return sum(int(graph.operators[i].macs.evaluate(shapes.widths)[0]) for i in needed)
 
 
-def _head(tensors: list[TensorInfo], source: int, name: str, exits: Exits, classes: int, *, series: bool) -> list[Operator]:
-    """The operators of a head, whose tensors are added: pooling, a normalisation of tokens, one or two linear layers."""
+def _head(tensors: list[TensorInfo], source: int, name: str, exits: Exits, classes: int, *, last: bool) -> list[Operator]:
+    """The operators of a head, whose tensors are added: pooling, a normalisation where the width is ``last``, one or two linear layers."""
     dims = tensors[source].dims
-    tokens = len(dims) == 3 and not series
-    width = dims[-1] if tokens else dims[1]
+    width = dims[-1] if last else dims[1]
     operators: list[Operator] = []
 
     def add(title: str, role: str, *shape: Polynomial) -> int:
@@ -221,8 +229,8 @@ def _head(tensors: list[TensorInfo], source: int, name: str, exits: Exits, class
     nothing, current = Polynomial.constant(0), source
     if len(dims) > 2:
         pooled = add(f"{name}.pooled", "activation", dims[0], width)
-        current = then("pool", "movement" if tokens and exits.pool == "first" else "reduction", [source], pooled, nothing)
-    if tokens:
+        current = then("pool", "movement" if last and len(dims) == 3 and exits.pool == "first" else "reduction", [source], pooled, nothing)
+    if last:
         parameters = [add(f"{name}.norm.{kind}", "parameter", width) for kind in ("weight", "bias")]
         current = then("norm", "normalization", [current, *parameters], add(f"{name}.normed", "activation", dims[0], width), nothing)
     layers = [("hidden", exits.hidden)] if exits.hidden is not None else []

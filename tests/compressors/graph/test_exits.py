@@ -4,7 +4,8 @@ from torch import nn
 
 from compressors.compressor import GraphEdit
 from compressors.graph import trace
-from compressors.graph.exits import Exits, blocks_of, exit_points, is_series, staged
+from compressors.graph.exit_heads import attach_exits, exit_widths
+from compressors.graph.exits import Exits, blocks_of, channels_last, exit_points, staged
 from compressors.pipeline import compress
 from tests.compressors.test_early_exit import TOKENS, Convolutions, Filters, Texts, Tiles, Tracks, bert
 
@@ -75,10 +76,42 @@ class Rearranged(nn.Module):
 @pytest.mark.parametrize("time", [6, 8, 12])
 def test_channels_are_told_from_tokens_by_their_axis(time):
     graph = trace(Rearranged().eval(), {"track": torch.zeros(2, time, 2)}, check_cuts=False)
-    assert {name: is_series(graph, tensor) for name, tensor in exit_points(graph).items()} == {
-        **dict.fromkeys(("stem", "sum", "more", "joined"), True),
-        **dict.fromkeys(("mixed", "norm"), False),
+    assert {name: channels_last(graph, tensor) for name, tensor in exit_points(graph).items()} == {
+        **dict.fromkeys(("stem", "sum", "more", "joined"), False),
+        **dict.fromkeys(("mixed", "norm"), True),
     }
+
+
+class Windows(nn.Module):
+    """Images whose channels are the last dimension, as of Swin: behind a convolution, and behind a linear layer over patches of 2 x 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 2, stride=2)
+        self.body = nn.ModuleList([nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU()) for width in (8, 6)])
+        self.merge, self.head = nn.Linear(32, 6), nn.Linear(6, 3)
+
+    def forward(self, image):
+        x = self.stem(image).permute(0, 2, 3, 1)
+        x = x + self.body[0](x)
+        x = torch.cat([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], -1)
+        x = self.merge(x)
+        return self.head((x + self.body[1](x)).mean((1, 2)))
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_channels_of_images_may_be_last(size):
+    inputs = {"image": torch.rand(2, 1, size, size)}
+    model = Windows().eval()
+    graph = trace(model, inputs, check_cuts=False)
+    assert {name: channels_last(graph, exit_points(graph)[name]) for name in ("stem", "body.0", "merge")} == {"stem": False, "body.0": True, "merge": True}
+    after = ("body.0", "merge")
+    widths, classes = exit_widths(model, graph, after, inputs)
+    assert (widths, classes) == ([(8, True), (6, True)], 3)
+    attach_exits(model, {**Exits(after).to_plain(), "heads": widths, "classes": classes})
+    assert model(**inputs).shape == (2, 3, 3)
+    priced = staged(graph, Exits(after))[-1]
+    assert int(priced.count_parameters(priced.baseline())[0]) == sum(p.numel() for p in model.parameters())
 
 
 def test_pruned_channels_make_the_heads_thinner():
