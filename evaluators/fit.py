@@ -19,7 +19,7 @@ from evaluators.tasks.heads import Classification, TokenClassification
 from evaluators.tasks.several_tasks import SeveralTasks
 from evaluators.tasks.task import Task
 
-__all__ = ["FitSpec", "fit"]
+__all__ = ["FitSpec", "fit", "require_smoothable"]
 
 FitSpec = TrainingSpec
 """The ``fit:`` section of an experiment."""
@@ -35,8 +35,7 @@ def fit(model: nn.Module, task: Task, spec: FitSpec, *, seed: int, device: torch
         UserError: ``label_smoothing`` of a loss that is no cross-entropy of classes.
         DivergedError, OutOfMemoryError: see ``train``.
     """
-    if spec.label_smoothing and not _of_classes(task):
-        raise UserError(f"fit.label_smoothing: {spec.label_smoothing:g} of {task.name}, whose loss is no cross-entropy of classes; accepted: 0")
+    require_smoothable(spec, task)
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         if not spec.label_smoothing:
@@ -46,6 +45,12 @@ def fit(model: nn.Module, task: Task, spec: FitSpec, *, seed: int, device: torch
 
     with torch_threads(_cores()):
         return train(copy.deepcopy(model), task, spec, loss=loss, seed=seed, device=device, log=log, prefix="fit ")
+
+
+def require_smoothable(spec: FitSpec, task: Task) -> None:
+    """Raise a ``UserError`` for ``label_smoothing`` of a loss that is no cross-entropy of classes."""
+    if spec.label_smoothing and not _of_classes(task):
+        raise UserError(f"fit.label_smoothing: {spec.label_smoothing:g} of {task.name}, whose loss is no cross-entropy of classes; accepted: 0")
 
 
 def _of_classes(task: Task) -> bool:

@@ -83,7 +83,7 @@ def apply_recipe(recipe_path: Path, experiment_path: str | Path, out: Path, over
     cache = Cache()
     prepared = prepare(experiment, cache, log)
     asked = Space.from_plain(recipe.to_plain())
-    problems = graph_problems(asked, prepared.graph) or list(size_problems(asked, prepared.model, prepared.task, prepared.graph, cache))
+    problems = graph_problems(asked, prepared.graph, prepared.task) or list(size_problems(asked, prepared.model, prepared.task, prepared.graph, cache))
     if problems:
         raise UserError("\n".join([f"{recipe_path}:", *problems]))
     now = lock_of(prepared, recipe, lock.replicate if lock else 0)

@@ -53,12 +53,12 @@ def check(experiment: Experiment) -> list[str]:
     return lines
 
 
-def graph_problems(space: Space, graph: ModelGraph, task: Task | None = None) -> list[str]:
+def graph_problems(space: Space, graph: ModelGraph, task: Task) -> list[str]:
     """Patterns that match nothing, axis kinds that the model does not have and steps that ``task`` has no use for, each with its place."""
     return list(_graph_problems(space, graph, task))
 
 
-def _graph_problems(space: Space, graph: ModelGraph, task: Task | None) -> Iterator[str]:
+def _graph_problems(space: Space, graph: ModelGraph, task: Task) -> Iterator[str]:
     kinds = tuple(dict.fromkeys(axis.kind for axis in graph.prunable))
     for path, name, settings in space.steps():
         if issubclass(step_class(name), EarlyExit) and (why := told_no_classes(task)):

@@ -10,6 +10,7 @@ from compressors.errors import TraceError, UserError
 from compressors.graph import ModelGraph, generation_entries, trace
 from compressors.targets.programs import context_tokens
 from evaluators.devices.device_model import GENERATING
+from evaluators.fit import require_smoothable
 from evaluators.models import load_model
 from evaluators.tasks import Workload, make_task
 from evaluators.tasks.task import Task
@@ -40,6 +41,8 @@ def load_experiment(experiment: Experiment) -> Loaded:
     if missing:
         raise UserError("\n".join(f"{path}: asset not fetched, run make assets" for path in missing))
     task = make_task(experiment.data, experiment.model, experiment.workload, experiment.folder)
+    if experiment.fit is not None:
+        require_smoothable(experiment.fit, task)
     model = load_model(experiment.model, experiment.folder, task)
     graph = _traced(model, task, experiment.workload)
     named = {name.partition("@")[0] for name in (*experiment.objectives, *(n for c in experiment.parsed_constraints for n in c.names))}

@@ -89,15 +89,26 @@ TASKS = """
 import dataclasses
 
 from evaluators.tasks import make_task
+from evaluators.tasks.array_task import ArrayTask
 
 
 def mine(data, model, workload, folder):
     ours = model.model_copy(update={"task": "series-classification"})
     return dataclasses.replace(make_task(data, ours, workload, folder), name="mine")
+
+
+class Doubled(ArrayTask):
+    def loss(self, logits, batch):
+        return 2 * super().loss(logits, batch)
+
+
+def doubled(data, model, workload, folder):
+    made = mine(data, model, workload, folder)
+    return Doubled(**{field.name: getattr(made, field.name) for field in dataclasses.fields(made)})
 """
 
 
-def columns_of(folder, task, outputs, label, metric):
+def columns_of(folder, task, outputs, label, metric, **more):
     """An experiment on four columns of numbers whose only step has an exit."""
     (folder / "models.py").write_text(MODELS)
     (folder / "tasks.py").write_text(TASKS)
@@ -112,7 +123,7 @@ def columns_of(folder, task, outputs, label, metric):
         "recipe": [{"early_exit": {"after": ["0"], "steps": 1}}],
         "search": {"trials": 1},
     }
-    return Experiment.from_plain(plain, folder=folder)
+    return Experiment.from_plain({**plain, **more}, folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +144,13 @@ def test_a_task_without_classes_has_no_exits(tmp_path, task, outputs, label, met
 def test_classes_and_a_task_of_ones_own_have_exits(tmp_path):
     assert check(columns_of(tmp_path, "series-classification", 2, "p", "accuracy"))
     assert check(columns_of(tmp_path, "tasks.py:mine", 2, "p", "accuracy"))
+
+
+def test_labels_of_ones_own_task_are_smoothed_where_its_loss_is_that_of_classes(tmp_path):
+    smooth = {"steps": 1, "label_smoothing": 0.1}
+    assert check(columns_of(tmp_path, "tasks.py:mine", 2, "p", "accuracy", fit=smooth))
+    with pytest.raises(UserError, match=r"fit.label_smoothing: 0.1 of mine, whose loss is no cross-entropy of classes; accepted: 0"):
+        check(columns_of(tmp_path, "tasks.py:doubled", 2, "p", "accuracy", fit=smooth))
 
 
 def test_a_threshold_that_a_search_could_take_out_of_its_range_is_one_error():
