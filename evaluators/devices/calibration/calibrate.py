@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compressors.errors import ComparetoError, UserError
 from evaluators.devices.calibration.fit import fit
 from evaluators.devices.calibration.probes import Probe, probes
-from evaluators.devices.calibration.timing import Rounds, time_runs
+from evaluators.devices.calibration.timing import SPREAD_LIMIT, Rounds, spread_of, time_runs
 from evaluators.devices.kernel_time import ODD
 from evaluators.devices.rates import Rates, rates_of
 
@@ -32,7 +32,6 @@ __all__ = ["CALIBRATION_VERSION", "Calibration", "NoisyMachineError", "calibrate
 
 CALIBRATION_VERSION = 3
 _PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "executorch": "executorch"}
-_SPREAD_LIMIT = 0.25
 _FACTOR_SPREAD = 0.3
 _ELSEWHERE = 0.08
 """How much further a user's network may lie than one that was left out, beside others of its kind and in the same minutes: the quantile alone held 63 % of 60
@@ -90,7 +89,7 @@ def identity(threads: int, runtime: str = "onnxruntime") -> dict[str, str]:
 
 
 def calibrate(threads: int, progress: Callable[[str], None], nearest: str, *, networks: bool = False, keep: Path | None = None) -> Calibration:
-    """Time ONNX Runtime with ``threads`` threads and fit: 15 to 30 seconds, with whole networks a few minutes.
+    """Time ONNX Runtime with ``threads`` threads and fit: 15 to 30 seconds, with whole networks a few minutes; on a busy machine twice as long.
 
     Args:
         threads: of a session.
@@ -138,7 +137,7 @@ def _calibrated(threads: int, progress: Callable[[str], None], nearest: str, pre
         pj_per_mac=energy.pj_per_mac,
         pj_per_byte=energy.pj_per_byte,
     )
-    spread, residual, count = float(np.percentile(spreads, 75)), float(np.sqrt(np.mean(fitted.residuals**2))), 0
+    spread, residual, count = spread_of(spreads), float(np.sqrt(np.mean(fitted.residuals**2))), 0
     half_width = 1.645 * max(residual, _LEAST_RESIDUAL)
     if prepared is not None:
         rates, residuals, more = _corrected(rates, prepared, rounds, progress)
@@ -195,7 +194,7 @@ def _corrected(rates: Rates, prepared: Prepared, rounds: Rounds, progress: Calla
         return Roofline("this-host", 1, changed, target, "host-calibrated", Interval((1, 1), (1, 1), (1, 1)))
 
     found = correct(model, rates, tables, milliseconds, _FACTOR_SPREAD)
-    return found.rates, found.residuals, float(np.percentile(spreads, 75))
+    return found.rates, found.residuals, spread_of(spreads)
 
 
 def check_spreads(spreads: NDArray[np.float64]) -> None:
@@ -204,9 +203,9 @@ def check_spreads(spreads: NDArray[np.float64]) -> None:
     Raises:
         NoisyMachineError: more than a quarter of the models vary too much between rounds.
     """
-    spread = float(np.percentile(spreads, 75))
-    if spread > _SPREAD_LIMIT:
-        raise NoisyMachineError(f"timings vary by {spread:.0%} between rounds, more than the {_SPREAD_LIMIT:.0%} that can be calibrated")
+    spread = spread_of(spreads)
+    if spread > SPREAD_LIMIT:
+        raise NoisyMachineError(f"timings vary by {spread:.0%} between rounds, more than the {SPREAD_LIMIT:.0%} that can be calibrated")
 
 
 def covering(residuals: NDArray[np.float64]) -> float:

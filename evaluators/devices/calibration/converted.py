@@ -20,7 +20,7 @@ from evaluators.devices.calibration.correction import RESIDUAL
 from evaluators.devices.calibration.networks import DYNAMIC, STATIC, Variant, variants
 from evaluators.devices.calibration.preparing import prepared_runs
 from evaluators.devices.calibration.shaping import correct_shapes
-from evaluators.devices.calibration.timing import Rounds, time_runs
+from evaluators.devices.calibration.timing import Rounds, spread_of, time_runs
 from evaluators.devices.rates import Rates, rates_of
 from evaluators.devices.roofline import Interval, Roofline
 
@@ -86,7 +86,7 @@ def calibrate_converted(runtime: str, threads: int, progress: Callable[[str], No
     return Calibration(
         machine=machine,
         rates=found.rates,
-        spread=float(np.percentile(spreads, 75)),
+        spread=spread_of(spreads),
         residual=float(np.sqrt(np.mean(found.residuals**2))),
         half_width=covering(found.residuals),
         networks=len(found.residuals),

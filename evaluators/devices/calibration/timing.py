@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rounds", "time_runs"]
+__all__ = ["SPREAD_LIMIT", "Rounds", "spread_of", "time_runs"]
 
-_ROUNDS = 7
+SPREAD_LIMIT = 0.25
+_ROUNDS, _MOST_ROUNDS = 7, 14
 _SLICE_S = 0.012
 _LEAST_RUNS = 3
 
@@ -58,8 +59,8 @@ def time_runs(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Milliseconds of one inference of each model, and its spread, ``[models]`` each.
 
-    A round takes the median of several runs of every model; the time is the median of the rounds, and the spread is how much it lies above
-    their lower quartile, relatively.
+    A round takes the median of several runs of every model; the time is the median of the last seven rounds, and the spread is how much it lies above
+    their lower quartile, relatively. While that is beyond ``SPREAD_LIMIT``, the machine gets up to seven rounds more to become quiet.
 
     Args:
         runs: one inference each.
@@ -69,18 +70,32 @@ def time_runs(
     """
     done = rounds.of(label, len(runs))
     if done:
-        progress(f"calibrating this host: {label}: {len(done)} of {_ROUNDS} rounds were measured before")
-    if len(done) < _ROUNDS:
+        progress(f"calibrating this host: {label}: {len(done)} rounds were measured before")
+    if _unsettled(done):
         counts = [max(_LEAST_RUNS, min(200, int(_SLICE_S / max(min(_seconds(run) for _ in range(_LEAST_RUNS)), 1e-7)))) for run in runs]
-        while len(done) < _ROUNDS:
-            progress(f"calibrating this host: {label}: round {len(done) + 1} of {_ROUNDS}")
+        while _unsettled(done):
+            busy = "" if len(done) < _ROUNDS else f", timings vary by {spread_of(_settled(done)[1]):.0%}: timed again"
+            progress(f"calibrating this host: {label}: round {len(done) % _ROUNDS + 1} of {_ROUNDS}{busy}")
             row = []
             for run, count in zip(runs, counts, strict=True):
                 _seconds(run)
                 row.append(1e3 * float(np.median([_seconds(run) for _ in range(count)])))
             done.append(row)
             rounds.add(label, row)
-    low, middle = np.percentile(np.array(done), [25, 50], axis=0)
+    return _settled(done)
+
+
+def spread_of(spreads: NDArray[np.float64]) -> float:
+    """Of all models: what three quarters of them do not exceed."""
+    return float(np.percentile(spreads, 75))
+
+
+def _unsettled(done: Sequence[Sequence[float]]) -> bool:
+    return len(done) < _ROUNDS or (len(done) < _MOST_ROUNDS and spread_of(_settled(done)[1]) > SPREAD_LIMIT)
+
+
+def _settled(done: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    low, middle = np.percentile(np.array(done[-_ROUNDS:]), [25, 50], axis=0)
     return middle, middle / low - 1
 
 
