@@ -121,8 +121,7 @@ class Space:
 
     def corners(self, path: Path, settings: Any) -> Iterator[dict[str, Any]]:
         """Settings of one step with values for its ranges: each corner of each range at least once."""
-        inside = [d for d in self.dimensions if d.path[: len(path)] == path]
-        first = {d.name: d.corners[0] for d in inside}
+        inside, first = self._ranges_in(path)
         yield self._fill(settings, path, first)
         for dimension in inside:
             for corner in dimension.corners[1:]:
@@ -130,11 +129,15 @@ class Space:
 
     def between(self, path: Path, settings: Any) -> Iterator[tuple[Dimension, dict[str, Any]]]:
         """Settings of one step as ``corners`` begins, but for a value inside one range of real numbers; of each such range."""
-        inside = [d for d in self.dimensions if d.path[: len(path)] == path]
-        first = {d.name: d.corners[0] for d in inside}
+        inside, first = self._ranges_in(path)
         for dimension in inside:
             if dimension.kind in ("uniform", "loguniform"):
                 yield dimension, self._fill(settings, path, {**first, dimension.name: dimension.low + _INSIDE * (dimension.high - dimension.low)})
+
+    def _ranges_in(self, path: Path) -> tuple[list[Dimension], dict[str, Any]]:
+        """The ranges of one step, and a corner of each."""
+        inside = [d for d in self.dimensions if d.path[: len(path)] == path]
+        return inside, {d.name: d.corners[0] for d in inside}
 
     def _count(self, context: tuple[tuple[str, Any], ...]) -> int | None:
         total = 1

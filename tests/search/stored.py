@@ -26,3 +26,23 @@ def changed(folder: Path) -> None:
 
 def missing(folder: Path) -> None:
     (folder / "x").unlink()
+
+
+def _no_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def _broken_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"files": {"x": 5')
+
+
+def _other_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"files": [1]}')
+
+
+def _folder_for_file(folder: Path) -> None:
+    (folder / "x").unlink()
+    (folder / "x").mkdir()
+
+
+DAMAGES = [truncated, changed, missing, _no_manifest, _broken_manifest, _other_manifest, _folder_for_file]

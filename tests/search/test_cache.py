@@ -12,7 +12,7 @@ import pytest
 
 from compressors.errors import StorageError, UserError
 from search.cache import Cache
-from tests.search.stored import age, changed, missing, put, truncated
+from tests.search.stored import DAMAGES, age, changed, put
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,26 +28,6 @@ def test_what_was_put_is_found_again(tmp_path: Path) -> None:
     found = Cache(tmp_path).get("ab12")
     assert found is not None
     assert (found / "x").read_text() == "1"
-
-
-def _no_manifest(folder: Path) -> None:
-    (folder / "manifest.json").unlink()
-
-
-def _broken_manifest(folder: Path) -> None:
-    (folder / "manifest.json").write_text('{"files": {"x": 5')
-
-
-def _other_manifest(folder: Path) -> None:
-    (folder / "manifest.json").write_text('{"files": [1]}')
-
-
-def _folder_for_file(folder: Path) -> None:
-    (folder / "x").unlink()
-    (folder / "x").mkdir()
-
-
-DAMAGES = [truncated, changed, missing, _no_manifest, _broken_manifest, _other_manifest, _folder_for_file]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
