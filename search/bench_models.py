@@ -95,6 +95,7 @@ class StagedModel:
         self.sessions = [onnxruntime.InferenceSession(str(path.with_name(name)), options, providers=providers) for name in plan["stages"]]
         self.inputs = [[i.name for i in session.get_inputs()] for session in self.sessions]
         self.outputs = [[o.name for o in session.get_outputs()] for session in self.sessions]
+        self.places = [[names.index(name) if name in names else -1 for name in ("logits", "confidence")] for names in self.outputs]
         # What each stage leaves to those behind it.
         self.needed = [sorted({name for names in self.inputs[i + 1 :] for name in names}) for i in range(len(self.sessions))]
         self.stage = np.zeros(0, dtype=np.int64)
@@ -106,20 +107,15 @@ class StagedModel:
         values = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         if "input_ids" in values and "attention_mask" not in values:
             values["attention_mask"] = np.ones_like(values["input_ids"])
-        left = np.arange(len(next(iter(values.values()))))
+        count = len(next(iter(values.values())))
+        if count == 1:
+            return self.of_one(values)
+        left = np.arange(count)
         self.stage = np.full(len(left), len(self.sessions) - 1, dtype=np.int64)
         answers = None
         for i, session in enumerate(self.sessions):
             found = dict(zip(self.outputs[i], session.run(self.outputs[i], {name: values[name] for name in self.inputs[i]})))  # noqa: B905 - Python 3.9
             logits = found["logits"]
-            if len(logits) == 1:
-                # One example alone: there is nothing to sort out, which would take longer than a kernel.
-                if i == len(self.sessions) - 1 or found["confidence"][0] >= self.threshold:
-                    self.stage[left], answers = i, logits if answers is None else answers
-                    answers[left] = logits
-                    break
-                values.update(found)
-                continue
             answers = np.empty((len(left), *logits.shape[1:]), logits.dtype) if answers is None else answers
             if i == len(self.sessions) - 1:
                 answers[left] = logits
@@ -133,6 +129,17 @@ class StagedModel:
                 values = {name: self.kept(name, values[name], ~sure, inputs) for name in self.needed[i] if name in values}
                 left = left[~sure]
         return answers
+
+    def of_one(self, values: dict[str, Any]) -> Any:
+        """Logits of one example: there is nothing to sort out, which would take longer than a kernel."""
+        for i, session in enumerate(self.sessions):
+            found = session.run(self.outputs[i], {name: values[name] for name in self.inputs[i]})
+            logits, confidence = self.places[i]
+            if confidence < 0 or found[confidence][0] >= self.threshold:
+                break
+            values.update(zip(self.outputs[i], found))  # noqa: B905 - Python 3.9
+        self.stage = np.array([i])
+        return found[logits]
 
     def kept(self, name: str, value: Any, rows: Any, inputs: dict[str, Any]) -> Any:
         """Those rows of a tensor that belong to examples that have not left."""

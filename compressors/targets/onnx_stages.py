@@ -142,14 +142,12 @@ class _Graph:
         import onnx
         from onnx import helper
 
-        nodes = [self.nodes[i] for i in part.nodes]
-        ends = [helper.make_node("Identity", [part.logits], [_LOGITS], name=f"{_LOGITS}_of_stage")]
-        own_outputs = [_LOGITS]
-        tables = []
+        nodes = [_renamed(self.nodes[i], part.logits, _LOGITS) for i in part.nodes]
+        own_outputs, ends, tables = [_LOGITS], [], []
         if part.goes_on:
             # Here rather than in the runner, which has nothing of it in the processor's caches and takes longer than a kernel.
             tables = [helper.make_tensor(f"{_CONFIDENCE}_axes", onnx.TensorProto.INT64, [1], [-1])]
-            ends.append(helper.make_node("Softmax", [part.logits], [f"{_CONFIDENCE}_of_classes"], axis=-1))
+            ends.append(helper.make_node("Softmax", [_LOGITS], [f"{_CONFIDENCE}_of_classes"], axis=-1))
             ends.append(helper.make_node("ReduceMax", [f"{_CONFIDENCE}_of_classes", tables[0].name], [_CONFIDENCE], keepdims=0))
             own_outputs.append(_CONFIDENCE)
         used = {name for node in nodes for name in node.input}
@@ -215,6 +213,19 @@ class _Graph:
             if node.op_type not in ends and any(name in found for name in node.input):
                 found |= set(node.output)
         return found
+
+
+def _renamed(node: onnx.NodeProto, name: str, to: str) -> onnx.NodeProto:
+    """A copy in which a tensor is called otherwise; what is inside of it (a loop's body) has no logits."""
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    for names in (copy.input, copy.output):
+        for i, found in enumerate(names):
+            if found == name:
+                names[i] = to
+    return copy
 
 
 def _described(name: str, values: list[NDArray[Any]]) -> onnx.ValueInfoProto:

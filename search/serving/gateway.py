@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from search.serving.figures import Figures
 from search.serving.rate_limit import RateLimit
@@ -38,7 +39,7 @@ class Backend(Protocol):
         ...
 
 
-def gateway(catalogue: Catalogue, settings: ServingSettings, backend: Backend, figures: Figures | None = None) -> Starlette:
+def gateway(catalogue: Catalogue, settings: ServingSettings, backend: Backend, figures: Figures | None = None) -> ASGIApp:
     """The application.
 
     ``POST /v1/models/NAME/predict`` and ``.../versions/VERSION/predict``, ``GET /v1/models``, ``/health``, ``/metrics``. Every error is JSON.
@@ -49,7 +50,8 @@ def gateway(catalogue: Catalogue, settings: ServingSettings, backend: Backend, f
         backend: runs what was checked.
         figures: counters; by default new ones.
     """
-    serving = _Serving(catalogue, settings, backend, figures or Figures())
+    figures = figures or Figures()
+    serving = _Serving(catalogue, settings, backend, figures)
     routes = [
         Route("/v1/models/{model}/predict", serving.predict, methods=["POST"]),
         Route("/v1/models/{model}/versions/{version}/predict", serving.predict, methods=["POST"]),
@@ -57,31 +59,63 @@ def gateway(catalogue: Catalogue, settings: ServingSettings, backend: Backend, f
         Route("/health", serving.health, methods=["GET"]),
         Route("/metrics", serving.metrics, methods=["GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _no_route, Exception: _our_fault})
+    return _Admission(Starlette(routes=routes, exception_handlers={HTTPException: _no_route, Exception: _our_fault}), settings, figures)
+
+
+class _Admission:
+    """Lets requests to models through to an application, or refuses them before it has looked at them.
+
+    What is refused must take as little time as possible from the others: routing alone takes more than all of this.
+    """
+
+    def __init__(self, application: ASGIApp, settings: ServingSettings, figures: Figures) -> None:
+        self._application, self._settings, self._figures = application, settings, figures
+        self._limit = RateLimit(settings.rate, settings.burst)
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith("/predict"):
+            await self._application(scope, receive, send)
+            return
+        refusal = self._refusal()
+        if refusal is not None:
+            self._figures.answered("", "", refusal.status, 0.0, 0)
+            await _refused(refusal)(scope, receive, send)
+            return
+        self._wait(1)
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._wait(-1)
+
+    def _refusal(self) -> RequestError | None:
+        seconds = self._limit.take()
+        if seconds:
+            headers = {"Retry-After": RateLimit.retry_after(seconds)}
+            return RequestError(
+                429, "too many requests", accepted=f"{self._settings.rate:g} requests a second, {self._settings.burst} at once", headers=headers
+            )
+        if self._waiting >= self._settings.max_waiting:
+            return RequestError(429, "too many requests wait", accepted=f"{self._settings.max_waiting} at a time", headers={"Retry-After": "1"})
+        return None
+
+    def _wait(self, more: int) -> None:
+        self._waiting += more
+        self._figures.waiting.set(self._waiting)
 
 
 class _Serving:
     def __init__(self, catalogue: Catalogue, settings: ServingSettings, backend: Backend, figures: Figures) -> None:
         self._catalogue, self._settings, self._backend, self._figures = catalogue, settings, backend, figures
-        self._limit = RateLimit(settings.rate, settings.burst)
-        self._waiting = 0
 
     async def predict(self, request: Request) -> Response:
         started = time.perf_counter()
         served, inputs = None, 0
         try:
-            # What costs least comes first: a refused request must not take time from the others.
-            self._admit()
-            self._waiting += 1
-            self._figures.waiting.set(self._waiting)
-            try:
-                served = self._catalogue.route(request.path_params["model"], request.path_params.get("version"))
-                question = validated(await self._body(request), served, self._settings.max_inputs)
-                inputs = question.count
-                answer = await self._ask(served, question)
-            finally:
-                self._waiting -= 1
-                self._figures.waiting.set(self._waiting)
+            served = self._catalogue.route(request.path_params["model"], request.path_params.get("version"))
+            question = validated(await self._body(request), served, self._settings.max_inputs)
+            inputs = question.count
+            answer = await self._ask(served, question)
             response = _json(200, {"model": served.name, "version": served.version, **answer})
         except RequestError as refusal:
             response = _refused(refusal)
@@ -90,15 +124,6 @@ class _Serving:
         named = (served.name, served.version) if served else ("", "")
         self._figures.answered(*named, response.status_code, time.perf_counter() - started, inputs)
         return response
-
-    def _admit(self) -> None:
-        seconds = self._limit.take()
-        if seconds:
-            headers = {"Retry-After": RateLimit.retry_after(seconds)}
-            accepted = f"{self._settings.rate:g} requests a second, {self._settings.burst} at once"
-            raise RequestError(429, "too many requests", accepted=accepted, headers=headers)
-        if self._waiting >= self._settings.max_waiting:
-            raise RequestError(429, "too many requests wait", accepted=f"{self._settings.max_waiting} at a time", headers={"Retry-After": "1"})
 
     async def _body(self, request: Request) -> bytes:
         kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
