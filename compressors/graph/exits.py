@@ -19,7 +19,7 @@ from compressors.graph.polynomial import Polynomial
 from compressors.graph.shapes import Shapes
 from compressors.sizing import in_scorer
 
-__all__ = ["EXITS", "READABLE", "Exits", "Pool", "blocks_of", "channels_last", "classes_of", "exit_points", "staged", "taken", "unreadable"]
+__all__ = ["EXITS", "READABLE", "STAGE", "Exits", "Pool", "blocks_of", "channels_last", "classes_of", "exit_points", "staged", "taken", "unreadable"]
 
 EXITS = "compareto_exits"
 """What the heads are called in the model; their parameters have names below it."""
@@ -28,6 +28,9 @@ READABLE = (
     "a block that returns [examples, width], [examples, tokens, width], [examples, channels, time] or [examples, channels, height, width], or channels last"
 )
 """What a head can stand behind, for messages."""
+
+STAGE = "stage"
+"""Class of the operator that begins each stage but the first: the runtime is started again, and what the last block returned is handed on."""
 
 Pool = Literal["mean", "first"]
 _KEPT = 16
@@ -179,14 +182,15 @@ def staged(graph: ModelGraph, exits: Exits) -> tuple[ModelGraph, ...]:
 def _staged(graph: ModelGraph, exits: Exits) -> list[ModelGraph]:
     points, classes = exit_points(graph), classes_of(graph)
     assert classes is not None, "only classifiers have exits"
-    tensors, heads = list(graph.tensors), []
+    tensors, heads, starts = list(graph.tensors), [], [list[Operator]()]
     for i, name in enumerate(exits.after):
+        starts.append([_start(tensors, points[name], f"{EXITS}.{i}")])
         heads.append(_head(tensors, points[name], f"{EXITS}.{i}", exits, classes, last=channels_last(graph, points[name])))
     graphs, done = [], set[int]()
     executed: list[Operator] = []
     everything = set(range(len(graph.operators)))
-    for needed, head in zip((*(_needed(graph, points[name]) for name in exits.after), everything), (*heads, []), strict=True):
-        executed += [graph.operators[i] for i in sorted(needed - done)] + head
+    for needed, start, head in zip((*(_needed(graph, points[name]) for name in exits.after), everything), starts, (*heads, []), strict=True):
+        executed += [*start, *(graph.operators[i] for i in sorted(needed - done)), *head]
         done |= needed
         graphs.append(dataclasses.replace(graph, operators=tuple(executed), tensors=tuple(tensors), programs=(), _index={}))
     return graphs
@@ -207,6 +211,12 @@ def _needed(graph: ModelGraph, tensor: int) -> set[int]:
 
 def _macs(graph: ModelGraph, needed: set[int], shapes: Shapes) -> int:
     return sum(int(graph.operators[i].macs.evaluate(shapes.widths)[0]) for i in needed)
+
+
+def _start(tensors: list[TensorInfo], source: int, name: str) -> Operator:
+    """What a stage costs beside its operators; the tensor that it adds is the copy that was handed on."""
+    tensors.append(dataclasses.replace(tensors[source], name=f"{name}.passed"))
+    return Operator(f"{name.replace('.', '_')}_{STAGE}", f"compareto.{STAGE}", name, STAGE, Polynomial.constant(0), (source,), (len(tensors) - 1,))
 
 
 def _head(tensors: list[TensorInfo], source: int, name: str, exits: Exits, classes: int, *, last: bool) -> list[Operator]:

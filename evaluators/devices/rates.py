@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pydantic
 
+from compressors.graph.exits import STAGE
 from evaluators.devices.profile import efficiencies, load_profile
 
 __all__ = ["BLOCK", "PRECISIONS", "Rate", "Rates", "rates_of"]
@@ -48,7 +49,8 @@ class Rates(pydantic.BaseModel):
         cache_bytes: up to how many bytes of weights stay in a cache between inferences; 0 where unknown.
         late_weights: the share of the time that weights take to arrive, where no cache holds them, for which arithmetic waits: of a ``convolution`` and of
             other ``product``s; 0 where not named.
-        launch_us: by op class, ``default`` for the rest; ``CLASS_int8`` where integers differ.
+        launch_us: by op class, ``default`` for the rest; ``CLASS_int8`` where integers differ. That of a ``stage`` of a model with exits is an inference's
+            overhead where it is not named.
         overhead_ms: fixed cost of one inference.
         memory_bytes: what the runtime itself occupies.
         fallback: precisions the unit does not compute in.
@@ -103,6 +105,8 @@ class Rates(pydantic.BaseModel):
     def launch(self, op_class: str, *, integer: bool = False) -> float:
         """Microseconds; ``integer``: of the 8-bit kernel."""
         table = self.launch_us
+        if op_class == STAGE and STAGE not in table:
+            return 1e3 * self.overhead_ms
         return (integer and table.get(f"{op_class}_int8")) or table.get(op_class, table["default"])
 
 

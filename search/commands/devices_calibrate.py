@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compressors.errors import UserError, near_miss
+from compressors.graph.exits import STAGE
 from evaluators.devices.names import THIS_HOST, parse_device, units_of
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def summary(found: Calibration) -> list[str]:
     for precision, table in found.rates.compute.items():
         speeds = {op_class: rate.gmacs / found.rates.corrected(op_class, precision) for op_class, rate in table.items()}
         lines.append(f"{precision:<12} " + ", ".join(f"{op_class} {speed:.0f}" for op_class, speed in speeds.items()) + " GMAC/s at most")
-    lines.append(f"weights stream at {found.rates.weight_gb_s:.0f} GB/s; one inference costs {found.rates.overhead_ms * 1e3:.0f} us beside its kernels")
+    more = f", a stage of a model with exits {found.rates.launch(STAGE):.0f} us" if STAGE in found.rates.launch_us else ""
+    lines.append(f"weights stream at {found.rates.weight_gb_s:.0f} GB/s; one inference costs {found.rates.overhead_ms * 1e3:.0f} us beside its kernels{more}")
     return lines
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SPREAD_LIMIT", "Rounds", "spread_of", "time_runs"]
+__all__ = ["SPREAD_LIMIT", "Rounds", "seconds", "spread_of", "time_runs"]
 
 SPREAD_LIMIT = 0.25
 _ROUNDS, _MOST_ROUNDS = 7, 14
@@ -72,14 +72,14 @@ def time_runs(
     if done:
         progress(f"calibrating this host: {label}: {len(done)} rounds were measured before")
     if _unsettled(done):
-        counts = [max(_LEAST_RUNS, min(200, int(_SLICE_S / max(min(_seconds(run) for _ in range(_LEAST_RUNS)), 1e-7)))) for run in runs]
+        counts = [max(_LEAST_RUNS, min(200, int(_SLICE_S / max(min(seconds(run) for _ in range(_LEAST_RUNS)), 1e-7)))) for run in runs]
         while _unsettled(done):
             busy = "" if len(done) < _ROUNDS else f", timings vary by {spread_of(_settled(done)[1]):.0%}: timed again"
             progress(f"calibrating this host: {label}: round {len(done) % _ROUNDS + 1} of {_ROUNDS}{busy}")
             row = []
             for run, count in zip(runs, counts, strict=True):
-                _seconds(run)
-                row.append(1e3 * float(np.median([_seconds(run) for _ in range(count)])))
+                seconds(run)
+                row.append(1e3 * float(np.median([seconds(run) for _ in range(count)])))
             done.append(row)
             rounds.add(label, row)
     return _settled(done)
@@ -99,7 +99,8 @@ def _settled(done: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], NDAr
     return middle, middle / low - 1
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def seconds(run: Callable[[], object]) -> float:
+    """Of one run."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

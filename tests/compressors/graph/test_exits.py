@@ -5,7 +5,7 @@ from torch import nn
 from compressors.compressor import GraphEdit
 from compressors.graph import trace
 from compressors.graph.exit_heads import attach_exits, exit_widths
-from compressors.graph.exits import Exits, blocks_of, channels_last, exit_points, staged
+from compressors.graph.exits import STAGE, Exits, blocks_of, channels_last, exit_points, staged
 from compressors.pipeline import compress
 from tests.compressors.test_early_exit import TOKENS, Convolutions, Filters, Texts, Tiles, Tracks, bert
 
@@ -25,6 +25,7 @@ def test_depth_is_the_share_of_arithmetic_behind_a_block(graph):
 def test_stages_follow_each_other_to_the_whole_model_and_its_heads(graph):
     exits = Exits(("bert.encoder.layer.0", "bert.encoder.layer.2"))
     first, second, whole = staged(graph, exits)
+    assert [sum(o.op_class == STAGE for o in part.operators) for part in (first, second, whole)] == [0, 1, 2]
     names = [[operator.name for operator in part.operators] for part in (first, second, whole)]
     assert names[1][: len(names[0])] == names[0]
     assert names[2][: len(names[1])] == names[1]

@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from compressors.graph import Shapes, trace
-from compressors.graph.exits import Exits, staged
+from compressors.graph.exits import STAGE, Exits, staged
 from evaluators.devices import device_named
 from evaluators.devices.expected import expected_costs
 from evaluators.exit_rates import ExitRates
@@ -29,6 +31,15 @@ def test_an_expected_cost_is_that_of_the_ways_through_the_model_by_their_shares(
             assert found[name].low[0] <= found[name].value[0] <= found[name].high[0]
     assert found["peak_memory_bytes"].value[0] == paths[-1]["peak_memory_bytes"].value[0]
     assert found["latency_ms"].tier == paths[0]["latency_ms"].tier
+
+
+def test_each_stage_starts_the_runtime_again(graph):
+    device = device_named("raspberry-pi-5/onnxruntime").model
+    assert device.rates.launch(STAGE) == 1e3 * device.rates.overhead_ms
+    slow = dataclasses.replace(device, rates=device.rates.model_copy(update={"launch_us": {**device.rates.launch_us, STAGE: 5000.0}}))
+    parts = staged(graph, EXITS)
+    more = [slow.cost(part, graph.baseline())["latency_ms"].value[0] - device.cost(part, graph.baseline())["latency_ms"].value[0] for part in parts]
+    assert more == pytest.approx([i * (5.0 - device.rates.overhead_ms) for i in range(3)])
 
 
 def test_candidates_have_their_own_rates(graph):

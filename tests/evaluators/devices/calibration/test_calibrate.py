@@ -45,6 +45,7 @@ def quiet_machine(benchmarks: tuple[Probe, ...], tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("COMPARETO_CACHE", str(tmp_path))
     monkeypatch.setattr(calibrate, "probes", lambda: benchmarks)
     monkeypatch.setattr(calibrate, "time_probes", time_probes)
+    monkeypatch.setattr(calibrate, "restart_us", lambda given, threads: 70.0)
     this_host.forget()
     yield timed
     this_host.forget()

@@ -46,7 +46,7 @@ def test_the_time_is_the_median_of_the_rounds(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_was_busy_is_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "_seconds", lambda run: 1.0)
+    monkeypatch.setattr(timing, "seconds", lambda run: 1.0)
     rounds, lines = Rounds(None, MACHINE), []
     for i in range(9):
         rounds.add("kernels", [1000.0 * (1 + i)])
