@@ -183,8 +183,8 @@ def picture(cases: dict[str, list[tuple[str, float, float]]]) -> str:
         for (name, x, y), (px, py) in zip(points, at, strict=True):
             colour = "#c33" if name == "whole" else "#36c"
             parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{colour}"><title>{name}: {y:.2f} % at {x:.2f}</title></circle>')
-        parts.append(f'<text x="{left}" y="{height + 36}">accuracy, % (report) against expected latency, share of the whole model</text>')
-    return "\n".join([*parts, "</svg>", ""])
+    said = "accuracy, % (report), against expected latency, share of the whole model's (red)"
+    return "\n".join([*parts, f'<text x="{gap}" y="{height + 40}">{said}</text>', "</svg>", ""])
 
 
 def _ticks(low: float, high: float) -> list[float]:
