@@ -6,7 +6,7 @@ tokenizer/        of text models
 recipe.yaml       what was done to the model; recipe.lock beside it pins what else it depends on
 metrics.json      promised figures, of this model and of the uncompressed one
 examples.npz      a few inputs with the outputs that are expected; raw/ holds the texts or images that they come from
-promised.npz      the promised quality, example by example of the split report
+promised.npz      the quality in torch, example by example of the split report
 bench.py          latency, memory and correctness on the device itself, with bench_models.py; needs numpy and the runtime only
 provenance.json   study, trial and experiment
 README.md         the model card

@@ -13,6 +13,7 @@ from torch import nn
 
 from evaluators.exit_rates import StageRecorder
 from evaluators.images import decode_image
+from evaluators.metric import Estimate
 from evaluators.tasks.array_task import ArrayTask, module_predict
 from evaluators.tasks.several_tasks import interleaved
 from evaluators.tasks.source import load_source
@@ -47,11 +48,12 @@ def write_raw(folder: Path, experiment: Experiment, task: ArrayTask, count: int 
         Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(folder / RAW / f"{i}.png")
 
 
-def write_promised(folder: Path, task: ArrayTask, model: nn.Module) -> None:
-    """The quality of each example of ``report``, in torch; ``stage`` says where it leaves a model with early exits."""
+def write_promised(folder: Path, task: ArrayTask, model: nn.Module) -> dict[str, Estimate]:
+    """The quality of each example of ``report``, in torch, and its summary; ``stage`` says where it leaves a model with early exits."""
     predict = StageRecorder(module_predict(model))
     values = task.per_example(predict, "report")
     np.savez(folder / PROMISED, allow_pickle=False, **_compact(values if predict.stages is None else {**values, "stage": predict.stages}))
+    return task.summarise(values)
 
 
 def read_promised(folder: Path) -> dict[str, NDArray[Any]]:

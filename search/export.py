@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isclose
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ from search.artifact import new_folder
 from search.artifact_files import ArtifactSource, varied, write_artifact
 from search.cache import Cache
 from search.evidence import write_promised, write_raw
+from search.figures import figure
 from search.load_artifact import require_runtime
 from search.preparing import prepare
 from search.raw_images import Layout
@@ -79,7 +81,12 @@ def export_trial(results: Results, trial: str, out: Path, *, form: str = "onnx",
         model, prepared = runner.model(recipe, replicate=record.replicate), runner.at(recipe)
         count = {} if exits_in(model) is None else {"count": varied(prepared.task)}
         write_raw(partial, prepared.experiment, prepared.task, **count)
-        write_promised(partial, prepared.task, model)
+        made = write_promised(partial, prepared.task, model)
+        metric = prepared.task.quality[0]
+        if not isclose(made[metric.name].value, promised[metric.name].value, rel_tol=1e-4):
+            here, there = (figure(metric, values[metric.name].value) for values in (made, promised))
+            why = "it was trained again, on another machine or by other versions"
+            log(f"{metric.name} on report is {here} in the rebuilt model, {there} in the study, which is what the artifact promises: {why}")
         study = (results.name, str(results.folder.resolve()) if results.folder else "")
         write_artifact(ArtifactSource(prepared, model, recipe, record, promised, uncompressed, study, runner.shapes(recipe, model), raw_images), partial)
     return out

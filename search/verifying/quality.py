@@ -102,6 +102,6 @@ def _paired(metric: Metric, difference: Estimate | None, values: NDArray[Any]) -
         return ""
     if metric.is_accuracy:
         parts = [f"{100 * v:+.2f}" for v in (difference.value, difference.low, difference.high)]
-        return f"; to the promise, on the same {len(values)} examples: {parts[0]} points ({parts[1]} to {parts[2]})"
+        return f"; to this model in torch, on the same {len(values)} examples: {parts[0]} points ({parts[1]} to {parts[2]})"
     unit = "nats" if metric.name.rpartition(".")[2] == "perplexity" else metric.unit
-    return f"; to the promise, paired: {difference.value:+.3g} {unit} ({difference.low:+.3g} to {difference.high:+.3g})"
+    return f"; to this model in torch, paired: {difference.value:+.3g} {unit} ({difference.low:+.3g} to {difference.high:+.3g})"

@@ -23,7 +23,7 @@ class Check:
         kept: None where it is shown, not judged.
         note: for people.
         low, high: what ``found`` may as well have been: the 90 % interval of a quality, the range over processes of a time; None where there is neither.
-        difference: of ``found`` to ``promised``, both measured on the same examples, with its 90 % interval; where the artifact has the promised ones.
+        difference: of ``found`` to the same model in torch, on the same examples, with its 90 % interval; where the artifact has those of torch.
     """
 
     name: str

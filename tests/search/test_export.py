@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,8 +8,10 @@ import pytest
 import yaml
 
 from compressors.recipe import Recipe
+from evaluators.metric import Estimate
 from search.artifact import corrupted
 from search.cli import main
+from search.export import export_trial
 from search.lock import RecipeLock
 
 FILES = {
@@ -46,6 +49,17 @@ def test_the_promised_figures_are_those_of_the_report_split_with_unit_and_tier(t
     latency = metrics["metrics"]["latency_ms@raspberry-pi-5/onnxruntime"]
     assert (latency["tier"], latency["unit"], latency["direction"]) == ("transferred", "ms", "min")
     assert metrics["uncompressed"]["parameters"]["value"] > metrics["metrics"]["parameters"]["value"]
+
+
+def test_a_rebuilt_model_that_is_not_the_studys_is_told(trained, tmp_path):
+    record, lines = trained.record("0001"), []
+    better = dataclasses.replace(record, report={**record.report, "accuracy": Estimate(0.99, 0.98, 1.0)})
+    study = dataclasses.replace(trained, records=tuple(better if r is record else r for r in trained.records))
+    folder = export_trial(study, "0001", tmp_path / "artifact", log=lines.append)
+    assert json.loads((folder / "metrics.json").read_text())["metrics"]["accuracy"]["value"] == 0.99
+    told = [line for line in lines if line.startswith("accuracy on report is ")]
+    assert len(told) == 1
+    assert f"is {100 * record.report['accuracy'].value:.1f} % in the rebuilt model, 99.0 % in the study" in told[0]
 
 
 def test_the_model_runs_on_any_batch_and_gives_the_expected_outputs(artifact):

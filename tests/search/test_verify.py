@@ -68,7 +68,7 @@ def test_what_was_promised_example_by_example_is_compared_in_pairs(copied):
     found = checks["accuracy"].difference
     assert found.low < found.value <= -1 / 500 + 0.004, "one example fewer than promised, but for what the runtime rounds otherwise"
     assert found.high - found.low < 0.03 < checks["accuracy"].high - checks["accuracy"].low, "in pairs much is known that two intervals do not show"
-    assert "; to the promise, on the same 500 examples: " in checks["accuracy"].note
+    assert "; to this model in torch, on the same 500 examples: " in checks["accuracy"].note
     assert checks["loss"].difference.value == pytest.approx(0.0, abs=0.01)
 
 
