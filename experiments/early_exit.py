@@ -1,15 +1,16 @@
 """Fixed against early-exit inference: the same model whole and with exits, at thresholds from careless to careful, and the staged artifact measured.
 
-    python experiments/early_exit.py [minilm resnet20] [--out docs/results]
+    python experiments/early_exit.py [minilm resnet20 digits] [--out docs/results]
 
 Exits are trained once; a threshold is an evaluation. The threshold that costs least on this machine while it loses at most a point on `search` is exported and
 verified in ONNX Runtime; where none loses so little, the best one. Writes early_exit.md and early_exit.svg. Run it on a quiet machine: it calibrates and times.
-``make assets`` fetches models and data.
+``make assets`` fetches models and data; digits need nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
@@ -45,7 +46,12 @@ from search.verify import verify  # noqa: E402
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 ALLOWED = 0.01
-CASES = {"minilm": ("MiniLM-L6 on CLINC150", "minilm_early_exit.yaml"), "resnet20": ("ResNet-20 on CIFAR-10", "resnet20_early_exit.yaml")}
+SMALL = {"after": ["body.0", "body.1"], "threshold": 0.9, "hidden": 32, "epochs": 20, "learning_rate": 0.01, "alpha": 0.7, "temperature": 2}
+CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "minilm": ("MiniLM-L6 on CLINC150", str(ROOT / "experiments/minilm_early_exit.yaml"), ()),
+    "resnet20": ("ResNet-20 on CIFAR-10", str(ROOT / "experiments/resnet20_early_exit.yaml"), ()),
+    "digits": ("The quickstart's network on digits", "quickstart", (f"recipe={json.dumps([{'early_exit': SMALL}])}",)),
+}
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,10 @@ def with_threshold(plain: Sequence[dict[str, Any]], threshold: float) -> Recipe:
     return Recipe.from_plain([{name: {**body, "threshold": threshold} if name == "early_exit" else body for name, body in step.items()} for step in plain])
 
 
-def run(title: str, file: str, keep: Path | None, drawn: dict[str, list[tuple[str, float, float]]]) -> Iterator[str]:
+def run(title: str, source: str, settings: Sequence[str], keep: Path | None, drawn: dict[str, list[tuple[str, float, float]]]) -> Iterator[str]:
     """The part of the page about one model; ``drawn`` gets its points: name, share of the whole model's latency, accuracy in %."""
     overrides = ["devices=[this-host/onnxruntime, raspberry-pi-5/onnxruntime]", "constraints=[]", "objectives=[accuracy, latency_ms@this-host/onnxruntime]"]
-    experiment = Experiment.load(ROOT / "experiments" / file, overrides)
+    experiment = Experiment.load(source, [*overrides, *settings])
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     runner = StageRunner(prepare(experiment, Cache(), say), Cache(), say)
     prepared, space = runner.prepared, experiment.space
@@ -177,7 +183,7 @@ def picture(cases: dict[str, list[tuple[str, float, float]]]) -> str:
         parts.append(f'<text x="{left}" y="18" font-weight="bold">{title}</text>')
         parts.append(f'<path d="M{left} 30V{height}H{left + width - gap - 20}" fill="none" stroke="#888"/>')
         parts += [f'<text x="{left - 6}" y="{30 + (high - y) / (high - low) * (height - 30):.0f}" text-anchor="end">{y:.0f}</text>' for y in _ticks(low, high)]
-        shares = [share for share in (0.25, 0.5, 0.75, 1.0) if share <= right]
+        shares = [share for share in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0) if share <= right]
         parts += [f'<text x="{left + s / right * (width - gap - 20):.0f}" y="{height + 16}" text-anchor="middle">{s:g}</text>' for s in shares]
         parts.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in at[1:])}" fill="none" stroke="#36c"/>')
         for (name, x, y), (px, py) in zip(points, at, strict=True):

@@ -182,7 +182,8 @@ def staged(graph: ModelGraph, exits: Exits) -> tuple[ModelGraph, ...]:
 def _staged(graph: ModelGraph, exits: Exits) -> list[ModelGraph]:
     points, classes = exit_points(graph), classes_of(graph)
     assert classes is not None, "only classifiers have exits"
-    tensors, heads, starts = list(graph.tensors), [], [list[Operator]()]
+    # The first stage is handed nothing.
+    tensors, heads, starts = list(graph.tensors), [], [[Operator(f"{EXITS}_{STAGE}", f"compareto.{STAGE}", EXITS, STAGE, Polynomial.constant(0), (), ())]]
     for i, name in enumerate(exits.after):
         starts.append([_start(tensors, points[name], f"{EXITS}.{i}")])
         heads.append(_head(tensors, points[name], f"{EXITS}.{i}", exits, classes, last=channels_last(graph, points[name])))

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 def expected_costs(device: DeviceModel, graph: ModelGraph, shapes: Shapes, rates: Sequence[ExitRates]) -> dict[str, CostArray]:
     """Latency, energy and what follows from them as means over inputs; memory of the whole, since all stages are loaded.
 
-    An input that leaves at a stage costs what the graph up to there does, in which each stage but the first begins with a start of the runtime. Where
+    An input that leaves at a stage costs what the graph up to there does, in which each stage begins with a start of the runtime. Where
     latency adds up over kernels, this is the sum over stages of the share of inputs that reach it times its price. The intervals of prices and of shares
     are both worst at once.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compressors.graph.exits import STAGE
 from evaluators.devices.rates import BLOCK, PRECISIONS, Rate, Rates
 
 __all__ = ["CONVOLUTIONS", "GEMV", "ODD", "KernelTimes", "Load", "Product", "arithmetic_name", "kernel_times", "odd", "slowdown"]
@@ -139,6 +140,10 @@ def kernel_times(load: Load, rates: Rates) -> KernelTimes:
     memory: Floats = activation_bytes / (bandwidth * 1e6) + load.weight_bytes / (weight_rate * 1e6)
     conversion = converted_bytes / (rates.bandwidth("quantize") * 1e6)
     launch_us = np.where(load.computes_integers, *(np.array([rates.launch(c, integer=i) for c in classes])[:, None] for i in (True, False)))
+    stages = [i for i, op_class in enumerate(classes) if op_class == STAGE]
+    if stages:
+        count = np.maximum(load.launches[stages].sum(axis=0), 1.0)
+        launch_us[stages] = rates.stages_us(count, (activation_bytes + load.weight_bytes).sum(axis=0) / count) / count
     launch = launch_us * load.launches * 1e-3 + conversion
     compute = np.zeros_like(memory)
     for product in load.products:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pydantic
+from numpy.typing import NDArray
 
 from compressors.graph.exits import STAGE
 from evaluators.devices.profile import efficiencies, load_profile
@@ -13,6 +15,8 @@ __all__ = ["BLOCK", "PRECISIONS", "Rate", "Rates", "rates_of"]
 
 BLOCK = 8
 """Channels that vector kernels take at a time."""
+_CORE_CACHE_BYTES = 2.0 * 2**20
+"""The second-level cache of a core of what is calibrated: from half of it on a phone to twice as much."""
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 _STRICT = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -49,8 +53,8 @@ class Rates(pydantic.BaseModel):
         cache_bytes: up to how many bytes of weights stay in a cache between inferences; 0 where unknown.
         late_weights: the share of the time that weights take to arrive, where no cache holds them, for which arithmetic waits: of a ``convolution`` and of
             other ``product``s; 0 where not named.
-        launch_us: by op class, ``default`` for the rest; ``CLASS_int8`` where integers differ. That of a ``stage`` of a model with exits is an inference's
-            overhead where it is not named.
+        launch_us: by op class, ``default`` for the rest; ``CLASS_int8`` where integers differ. ``stage`` is the start of a stage of a model with exits that
+            finds nothing in the caches, an inference's overhead where it is not named; see ``stages_us``.
         overhead_ms: fixed cost of one inference.
         memory_bytes: what the runtime itself occupies.
         fallback: precisions the unit does not compute in.
@@ -105,9 +109,17 @@ class Rates(pydantic.BaseModel):
     def launch(self, op_class: str, *, integer: bool = False) -> float:
         """Microseconds; ``integer``: of the 8-bit kernel."""
         table = self.launch_us
-        if op_class == STAGE and STAGE not in table:
-            return 1e3 * self.overhead_ms
         return (integer and table.get(f"{op_class}_int8")) or table.get(op_class, table["default"])
+
+    def stages_us(self, count: NDArray[np.float64], streamed: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Microseconds of what ``count`` stages of a model with exits cost beside their kernels, where each has ``streamed`` bytes go through the caches.
+
+        What a small model does stays in the cache of its core, and a stage costs what an inference does beside its kernels, the first one too, whose answer is
+        looked at. What streams more than that cache has pushes the runtime's own code out before the next start.
+        """
+        warm = 1e3 * self.overhead_ms
+        cold = self.launch_us.get(STAGE, warm) - warm
+        return warm * count + cold * np.minimum(streamed / _CORE_CACHE_BYTES, 1.0) * np.maximum(count - 1, 0)
 
 
 def rates_of(device: str, unit: str, runtime: str, threads: int | None) -> Rates:

@@ -46,7 +46,7 @@ COMPARISON = Comparison(
     "One compressed model on every device",
     "The same smaller model, priced by the model of every device that compareto knows, in ONNX Runtime where the device has it. Everything here is "
     "predicted: the tier says from what.",
-    ("minilm", "resnet20", "digits"),
+    ("minilm", "resnet20", "digits", "gestures"),
     (
         Column("before", "uncompressed ms", ".3g"),
         Column("after", "compressed ms", ".3g"),

@@ -42,7 +42,7 @@ COMPARISON = Comparison(
     "Distillation: temperature by weight, against none",
     "Half of the units are pruned by l2; then the model is trained for the same steps, on labels alone or also on the uncompressed model's "
     "outputs, softened by T and weighted by alpha.",
-    ("resnet20", "digits"),
+    ("resnet20", "digits", "gestures"),
     (QUALITY, SPREAD),
     Curve("temperature", "quality"),
     _run,

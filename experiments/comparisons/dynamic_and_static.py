@@ -26,7 +26,7 @@ COMPARISON = Comparison(
     "dynamic_and_static",
     "Dynamic against static int8",
     "Dynamic quantization measures the range of each activation while the model runs, static quantization beforehand on calibration data.",
-    ("minilm", "resnet20", "digits"),
+    ("minilm", "resnet20", "digits", "gestures"),
     (QUALITY, BYTES, LATENCY, RATIO),
     Curve("latency_ms", "quality"),
     _run,

@@ -36,7 +36,7 @@ COMPARISON = Comparison(
     "pruning_and_quantization",
     "Pruning, quantization, and both",
     "What does each give, and do they add up? 30 % of the units are pruned by l2 and the model recovers by distillation; integers come after the training.",
-    ("resnet20", "minilm", "digits"),
+    ("resnet20", "minilm", "digits", "gestures"),
     (QUALITY, SPREAD, MACS, BYTES, LATENCY, RATIO),
     Curve("size_bytes", "quality"),
     _run,

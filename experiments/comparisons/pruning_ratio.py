@@ -45,7 +45,7 @@ COMPARISON = Comparison(
     "Pruning ratio against quality, MACs and latency",
     "How far can one prune? The smallest channels by l2 are removed, or the smallest single weights set to zero, then the model recovers by distillation; "
     "every ratio starts from the uncompressed model.",
-    ("resnet20", "digits"),
+    ("resnet20", "digits", "gestures"),
     (QUALITY, SPREAD, PARAMETERS, MACS, BYTES, LATENCY, RATIO),
     Curve("latency_ratio", "quality"),
     _run,

@@ -9,7 +9,7 @@ __all__ = ["integers", "smaller"]
 
 def integers(laboratory: Laboratory, bits: int) -> Step:
     """A ``quantize`` step. Transformers find the ranges of activations at run time, as usual; 4-bit weights need groups there."""
-    if laboratory.prepared.task.name == "image-classification":
+    if any(axis.kind == "channels" for axis in laboratory.prepared.graph.prunable):
         return {"quantize": {"weight_bits": bits, "activation_bits": 8}}
     groups = {"granularity": 32} if bits == 4 else {}
     return {"quantize": {"weight_bits": bits, "activation_bits": 8, "mode": "dynamic", **groups}}

@@ -43,7 +43,7 @@ COMPARISON = Comparison(
     "Depthwise-separable convolutions by share",
     "A share of the dense spatial convolutions, those that lose the least first, becomes a depthwise and a pointwise one each, which start from the nearest "
     "separable weight; then the model recovers by distillation.",
-    ("resnet20", "digits"),
+    ("resnet20", "digits", "gestures"),
     (QUALITY, SPREAD, PARAMETERS, MACS, BYTES, LATENCY, RATIO),
     Curve("latency_ratio", "quality"),
     _run,

@@ -34,5 +34,12 @@ def _stories() -> Laboratory:
     return Laboratory(str(HERE / "stories260k.yaml"), ["constraints=[]"], recovery)
 
 
-SUBJECTS: dict[str, Callable[[], Laboratory]] = {"digits": _digits, "resnet20": _resnet20, "minilm": _minilm, "stories": _stories}
+def _gestures() -> Laboratory:
+    recovery = {"epochs": 6, "temperature": 2, "alpha": 0.7, "learning_rate": 0.002}
+    device = "cortex-a53-2gb/onnxruntime"
+    settings = ["constraints=[]", "data.metrics=[accuracy, f1_macro]", f"objectives=[accuracy, latency_ms@{device}, size_bytes]"]
+    return Laboratory(str(HERE / "gestures.yaml"), settings, recovery, seeds=3)
+
+
+SUBJECTS: dict[str, Callable[[], Laboratory]] = {"digits": _digits, "resnet20": _resnet20, "minilm": _minilm, "stories": _stories, "gestures": _gestures}
 """By name: makes the laboratory of each."""
