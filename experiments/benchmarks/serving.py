@@ -35,7 +35,7 @@ from compressors.recipe import Recipe  # noqa: E402
 from evaluators.tasks.source import load_source  # noqa: E402
 from search.artifact_files import ArtifactSource, write_artifact  # noqa: E402
 from search.cache import Cache  # noqa: E402
-from search.evidence import write_promised, write_raw  # noqa: E402
+from search.evidence import read_promised, write_promised, write_raw  # noqa: E402
 from search.experiment import Experiment  # noqa: E402
 from search.preparing import prepare  # noqa: E402
 from search.quantities import format_bytes  # noqa: E402
@@ -83,7 +83,8 @@ def exported(experiment: Experiment, root: Path) -> dict[str, float]:
             write_promised(folder, prepared.task, model)
             write_artifact(ArtifactSource(prepared, model, recipe, record, found.metrics, before, ("serving", ""), runner.shapes(recipe, model)), folder)
     for name in RECIPES:
-        accuracies[name] = json.loads((root / name / "metrics.json").read_text())["metrics"]["accuracy"]["value"]
+        # Of this model, which may have been trained again since its promise.
+        accuracies[name] = float(read_promised(root / name)["accuracy"].mean())
     return accuracies
 
 
